@@ -1,0 +1,47 @@
+# make demo | test | lint | bench | docs | clean. Each makes the virtual environment first when it is missing or out of date.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Processes that share the tests; each keeps to one thread.
+WORKERS ?= logical
+TEST_ARGS ?=
+
+PY := $(VENV)/bin/python
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint bench docs venv clean
+.DEFAULT_GOAL := demo
+
+demo: $(READY)
+	$(PY) scripts/adc_sweep.py
+
+test: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal -p no:benchmark $(TEST_ARGS)
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	$(PY) -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,iqr,rounds
+
+docs: $(READY)
+	mkdir -p docs
+	$(PY) -c "import json, pathlib, imcsim; pathlib.Path('docs/hardware.schema.json').write_text(json.dumps(imcsim.Hardware.model_json_schema(), indent=2) + '\n')"
+
+venv: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'imcsim needs Python 3.11 or newer, this is ' + sys.version.split()[0] + '; try make PYTHON=python3.12')"
+	@echo "making $(VENV): once, a few minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+# The environment stays; remove $(VENV) by hand to have it made anew.
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find imcsim tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,33 @@
+"""imcsim: what a neural network does on an RRAM or SRAM in-memory-computing chip."""
+
+from __future__ import annotations
+
+from imcsim import devices, zoo
+from imcsim.calibrate import calibrate
+from imcsim.convert import convert
+from imcsim.errors import ImcsimError
+from imcsim.evaluate import evaluate
+from imcsim.hardware import Hardware
+from imcsim.presets import load_hardware
+from imcsim.program import age, program, seed_reads
+from imcsim.storage import load, save
+from imcsim.summary import summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Hardware",
+    "ImcsimError",
+    "age",
+    "calibrate",
+    "convert",
+    "devices",
+    "evaluate",
+    "load",
+    "load_hardware",
+    "program",
+    "save",
+    "seed_reads",
+    "summary",
+    "zoo",
+]

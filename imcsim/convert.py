@@ -1,0 +1,208 @@
+"""A torch model becomes one whose layers run on simulated crossbars."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
+
+from imcsim.errors import ConversionError, did_you_mean
+from imcsim.fold import fold_batchnorm as fold
+from imcsim.hardware import Hardware
+from imcsim.kernels.engines import ENGINES
+from imcsim.nn import CROSSBAR_OF, CrossbarLayer
+from imcsim.nn.array import CrossbarArray
+
+HardwareMap = Mapping[str, Hardware | None]
+
+_OWN_PRODUCTS = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_DIGITAL_RECORD = "imcsim_digital"
+
+
+def convert(
+    model: nn.Module,
+    hardware: Hardware | HardwareMap,
+    *,
+    fold_batchnorm: bool = False,
+    engine: str = "auto",
+    qat: None = None,
+) -> nn.Module:
+    """A copy of a model whose linear and convolutional layers run on simulated crossbars, programmed with seed 0.
+
+    Args:
+        model: any torch model; left as it is.
+        hardware: the chip for every layer, or chips by module name (`fnmatch` patterns, the last match wins; None: stay digital).
+        fold_batchnorm: fold each BatchNorm into the layer before it (needs eval mode and a model that torch.fx can trace).
+        engine: auto, reference, collapsed, matmul, table or statistical.
+        qat: a training method; none is part of this version.
+
+    Returns:
+        The converted copy. What stays digital is listed by `imcsim.summary`, with the reason.
+
+    Raises:
+        ConversionError: the model, a pattern, or the engine's name is wrong, or nothing would be converted.
+        MappingError: weights that cells cannot hold.
+    """
+    chips = _by_pattern(model, hardware)
+    if engine not in ENGINES:
+        raise ConversionError(f"engine = {engine!r} is not one of {', '.join(ENGINES)}.{did_you_mean(str(engine), ENGINES)}")
+    if qat is not None:
+        raise ConversionError(f"qat = {qat!r}: training methods are not part of this version; leave qat out")
+    sim = copy.deepcopy(model)
+    if fold_batchnorm:
+        sim = fold(sim)
+    digital: dict[str, str] = {}
+    replaced: dict[int, nn.Module] = {}
+    for name, module in list(_candidates(sim)):
+        chip, reason = _chip_for(name, chips)
+        reason = reason or _why_digital(module)
+        if reason is not None or chip is None:
+            digital[name] = reason or "no hardware"
+            continue
+        base = _torch_layer(module)
+        replaced[id(module)] = _crossbar(module, CROSSBAR_OF[base], chip, name, engine)
+    sim = _swap(sim, replaced)
+    _leave_fast_paths(sim)
+    if not replaced:
+        what = "; ".join(f"{n or 'the model'}: {r}" for n, r in digital.items()) or "it has no linear or convolutional layer"
+        raise ConversionError(f"nothing would run on crossbars: {what}")
+    setattr(sim, _DIGITAL_RECORD, digital)
+    for layer, array in arrays(sim):
+        array.sync(layer.weight)
+    return sim
+
+
+def arrays(sim: nn.Module) -> list[tuple[CrossbarLayer, CrossbarArray]]:
+    """Every crossbar layer of a model once, with its arrays.
+
+    Args:
+        sim: a converted model.
+
+    Returns:
+        The layers in module order.
+
+    Raises:
+        ConversionError: there is none.
+    """
+    found = [(m, m.array) for m in sim.modules() if isinstance(m, CrossbarLayer)]
+    if not found:
+        raise ConversionError("the model has no crossbar layer; convert it first with imcsim.convert(model, hardware)")
+    return found
+
+
+def digital_layers(sim: nn.Module) -> dict[str, str]:
+    """Names of the layers with parameters that stayed digital, and why."""
+    record: dict[str, str] = dict(getattr(sim, _DIGITAL_RECORD, {}))
+    for name, module in sim.named_modules():
+        if name in record or isinstance(module, CrossbarLayer | CrossbarArray):
+            continue
+        if any(True for _ in module.parameters(recurse=False)) and not any(name.startswith(f"{n}.") for n in record if n):
+            record[name] = f"{type(module).__name__} has no crossbar form"
+    return record
+
+
+def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareMap:
+    if not isinstance(model, nn.Module):
+        raise ConversionError(f"convert takes a torch.nn.Module, but got {type(model).__name__}")
+    if any(isinstance(m, CrossbarLayer) for m in model.modules()):
+        raise ConversionError("the model already runs on crossbars; convert the float model it came from")
+    if isinstance(hardware, Hardware):
+        return {"*": hardware}
+    if not isinstance(hardware, Mapping) or not hardware:
+        raise ConversionError(
+            f"hardware is an imcsim.Hardware, or a dict from module-name patterns to Hardware or None, but got {hardware!r:.80}; "
+            "load one with imcsim.load_hardware"
+        )
+    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
+    layers = [name for name, module in model.named_modules(remove_duplicate=False) if _torch_layer(module) or isinstance(module, _OWN_PRODUCTS)]
+    for pattern, chip in hardware.items():
+        if not isinstance(pattern, str) or not (chip is None or isinstance(chip, Hardware)):
+            raise ConversionError(
+                f"hardware[{pattern!r}] = {chip!r:.80}: keys are module-name patterns, values imcsim.Hardware or None; load one with imcsim.load_hardware"
+            )
+        if not any(fnmatchcase(name, pattern) for name in (names if chip is None else layers)):
+            raise ConversionError(
+                f"pattern {pattern!r} matches no {'module' if chip is None else 'linear or convolutional layer'}."
+                f"{did_you_mean(pattern, names)} Layers: {', '.join(layers[:12])}{' ...' if len(layers) > 12 else ''}"
+            )
+    return hardware
+
+
+def _candidates(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Layers that multiply by a weight, outside modules that use their children's weights directly."""
+    found: list[tuple[str, nn.Module]] = []
+    closed: list[str] = []
+    for name, module in model.named_modules():
+        if any(name.startswith(prefix) for prefix in closed):
+            continue
+        if isinstance(module, _OWN_PRODUCTS):
+            closed.append(f"{name}." if name else "")
+            found.append((name, module))
+        elif _torch_layer(module) is not None:
+            found.append((name, module))
+            closed.append(f"{name}.")
+    return found
+
+
+def _torch_layer(module: nn.Module) -> type[nn.Module] | None:
+    return next((base for base in CROSSBAR_OF if isinstance(module, base)), None)
+
+
+def _chip_for(name: str, chips: HardwareMap) -> tuple[Hardware | None, str | None]:
+    matches = [chip for pattern, chip in chips.items() if fnmatchcase(name, pattern)]
+    if not matches:
+        return None, "no pattern names it"
+    return matches[-1], None if matches[-1] is not None else "kept digital by the caller"
+
+
+def _why_digital(module: nn.Module) -> str | None:
+    base = _torch_layer(module)
+    if base is None:
+        return f"{type(module).__name__} on crossbars is not part of this version"
+    if parametrize.is_parametrized(module):
+        return "its weight is parametrized; remove the parametrization (leave_parametrized=True) and convert again"
+    cls = type(module)
+    for method in ("forward", "_conv_forward"):
+        if getattr(cls, method, None) is not getattr(base, method, None) and not issubclass(cls, nn.modules.lazy.LazyModuleMixin):
+            return f"{cls.__name__} overrides {method}"
+    return None
+
+
+def _crossbar(module: nn.Module, cls: type[CrossbarLayer], chip: Hardware, name: str, engine: str) -> nn.Module:
+    if any(is_lazy(p) for p in module.parameters(recurse=False)):
+        raise ConversionError(f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it")
+    layer: Any = CrossbarLayer.from_float(module, cls)
+    layer.array = CrossbarArray(chip, name, engine, layer.weight_matrix)
+    layer.array.training = module.training
+    return layer
+
+
+def _swap(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
+    if id(model) in replaced:
+        return replaced[id(model)]
+    for parent in list(model.modules()):
+        for key, child in list(parent._modules.items()):
+            if child is not None and id(child) in replaced:
+                parent._modules[key] = replaced[id(child)]
+    return model
+
+
+def _leave_fast_paths(model: nn.Module) -> None:
+    """Torch's fused Transformer encoder reads its children's weights and would bypass the arrays."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
+
+
+def same_device(sim: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The tensor on the model's device."""
+    parameter = next(sim.parameters(), None)
+    return x if parameter is None else x.to(parameter.device)

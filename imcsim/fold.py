@@ -1,0 +1,89 @@
+"""BatchNorm folded into the layer before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from imcsim.errors import ConversionError
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+
+
+class FoldedBatchNorm(nn.Identity):
+    """Where a BatchNorm was before it was folded into the layer before it. Refuses checkpoints of the unfolded model."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        stale = sorted(key for key in state_dict if key.startswith(prefix))
+        if stale:
+            raise ConversionError(
+                f"the checkpoint has {stale[0]!r}, but this model's BatchNorm was folded into the layer before it (fold_batchnorm=True); "
+                "load the checkpoint into the float model and convert that"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def fold_batchnorm(model: nn.Module) -> nn.Module:
+    """Fold every BatchNorm that directly follows a linear or convolutional layer into that layer, in place.
+
+    ``w' = w gamma / sqrt(var + eps)``, ``b' = (b - mean) gamma / sqrt(var + eps) + beta``.
+
+    Args:
+        model: a model in eval mode that torch.fx can trace.
+
+    Returns:
+        The same model; a folded BatchNorm became an identity.
+
+    Raises:
+        ConversionError: the model is in training mode, or torch.fx cannot trace it.
+
+    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", 2025, Eq. 22.
+    """
+    if model.training:
+        raise ConversionError("fold_batchnorm=True folds the running statistics, but the model is in training mode; call model.eval() first")
+    try:
+        graph = fx.symbolic_trace(model).graph
+    except Exception as error:  # torch.fx raises whatever the model's forward does
+        raise ConversionError(
+            f"fold_batchnorm=True needs torch.fx to trace the model, which failed: {error}; convert without folding, or make forward traceable"
+        ) from error
+    calls: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op == "call_module":
+            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+    for node in graph.nodes:
+        if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
+            continue
+        source = node.args[0]
+        norm = model.get_submodule(str(node.target))
+        if not isinstance(norm, _NORMS) or source.op != "call_module" or len(source.users) > 1:
+            continue
+        layer = model.get_submodule(str(source.target))
+        once = calls[str(node.target)] == 1 and calls[str(source.target)] == 1
+        if isinstance(layer, _LAYERS) and once and norm.running_mean is not None:
+            _fold_pair(layer, norm)
+            model.set_submodule(str(node.target), FoldedBatchNorm())
+    return model
+
+
+def _fold_pair(layer: Any, norm: Any) -> None:
+    ones, zeros = torch.ones_like(norm.running_mean), torch.zeros_like(norm.running_mean)
+    gamma: Tensor = ones if norm.weight is None else norm.weight
+    beta: Tensor = zeros if norm.bias is None else norm.bias
+    stats = (norm.running_mean, norm.running_var, norm.eps, gamma, beta)
+    if isinstance(layer, nn.Linear):
+        weight, bias = fuse_linear_bn_weights(layer.weight, layer.bias, *stats)
+    elif isinstance(layer, _TRANSPOSED) and layer.groups > 1:
+        factor = gamma / torch.sqrt(norm.running_var + norm.eps)
+        per_group = factor.view(layer.groups, 1, -1, *[1] * len(layer.kernel_size))
+        weight = (layer.weight.unflatten(0, (layer.groups, -1)) * per_group).flatten(0, 1)
+        bias = ((0 if layer.bias is None else layer.bias) - norm.running_mean) * factor + beta
+    else:
+        weight, bias = fuse_conv_bn_weights(layer.weight, layer.bias, *stats, transpose=isinstance(layer, _TRANSPOSED))
+    layer.weight = nn.Parameter(weight.detach(), layer.weight.requires_grad)
+    layer.bias = nn.Parameter(bias.detach(), layer.weight.requires_grad)

@@ -1,0 +1,143 @@
+"""Converters: column current in, code out.
+
+Inside imcsim a column current is counted in *levels*: one level is the current of one cell one conductance level above g_min
+with its input at digit 1. A converter is an affine map from levels to codes, rounded and clipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imcsim.errors import HardwareError
+
+
+@dataclass(frozen=True)
+class Converter:
+    """An ideal quantizer of column currents counted in levels.
+
+    ``code = clip(round(v num / den + origin), 0, top)`` and the value it stands for is ``(code - origin) den / num`` levels.
+    In the units of the contract, ``q = (codes - 1) / (hi - lo)``, ``num / den = q x (one level)`` and ``origin = -lo q``.
+
+    Attributes:
+        num: numerator of codes per level. Kept apart from `den` so that exact ties stay exact.
+        den: its denominator, positive.
+        origin: the (possibly fractional) code of zero current.
+        top: the highest code; the lowest is 0.
+        ties_up: round halves up, as a comparator does at its reference (sense amplifiers); else half to even.
+    """
+
+    num: float
+    den: float
+    origin: float
+    top: int
+    ties_up: bool = False
+
+    @property
+    def step(self) -> float:
+        """One LSB in levels."""
+        return self.den / self.num
+
+    @property
+    def zero(self) -> int:
+        """The code nearest to zero current; codes are counted from it. Outside [0, top] when the range excludes zero."""
+        return round(self.origin)
+
+    @property
+    def residue(self) -> float:
+        """``zero - origin``, in codes: what every conversion must still be given back; 0 where zero is a code."""
+        return self.zero - self.origin
+
+    def lossless(self, low: int, high: int) -> bool:
+        """Whether every integer level from `low` to `high` has a code of its own, one LSB apart."""
+        exact = self.num == self.den and float(self.origin).is_integer()
+        return exact and low + self.origin >= 0 and high + self.origin <= self.top
+
+
+def convert(levels: Tensor, converter: Converter) -> Tensor:
+    """Digitise column currents: codes counted from the code of zero current.
+
+    ``clip(round(levels num / den + origin), 0, top) - zero``.
+
+    Shapes: levels (*any); returns the same shape.
+
+    Args:
+        levels: float64 column currents in levels.
+        converter: the quantizer.
+
+    Returns:
+        Integer-valued float64 codes minus `Converter.zero`.
+    """
+    code = levels * converter.num / converter.den + converter.origin
+    code = torch.floor(code + 0.5) if converter.ties_up else torch.round(code)
+    return code.clamp(0, converter.top) - converter.zero
+
+
+def ranged_converter(kind: str, bits: int, low: float, high: float, *, literal: bool = False) -> Converter:
+    """A converter of the given kind on a range.
+
+    uniform: ``2^bits`` codes on [low, high]; with ``low < 0`` and not `literal`, zero is kept a code:
+    ``[-2^(bits-1), 2^(bits-1) - 1]`` LSB, the LSB being ``(high - low) / (2^bits - 1)``. symmetric: ``2^bits - 1`` codes on
+    ``[-m, m]``, ``m = max(-low, high)``. sense_amp: ``2^bits - 1`` comparators midway between the codes of a literal uniform
+    converter; a current at a reference counts as above it.
+
+    Args:
+        kind: auto (symmetric if low < 0, else uniform), uniform, symmetric or sense_amp.
+        bits: resolution.
+        low: lower end in levels.
+        high: upper end in levels, above `low`.
+        literal: the range is the user's and is not moved.
+
+    Returns:
+        The converter.
+
+    Raises:
+        HardwareError: one bit for a symmetric converter.
+    """
+    kind = _resolve(kind, bits, low)
+    if kind == "symmetric":
+        half = (1 << (bits - 1)) - 1
+        return Converter(half, max(-low, high), half, 2 * half)
+    top = (1 << bits) - 1
+    if kind == "uniform" and low < 0 and not literal:
+        return Converter(top, high - low, 1 << (bits - 1), top)
+    return Converter(top, high - low, -low * top / (high - low), top, ties_up=kind == "sense_amp")
+
+
+def level_converter(kind: str, bits: int, low: float, high: float) -> Converter | None:
+    """A converter whose LSB is exactly one level, if its codes reach from `low` to `high`.
+
+    Args:
+        kind: as for `ranged_converter`.
+        bits: resolution.
+        low: the lowest current that can occur, in levels.
+        high: the highest.
+
+    Returns:
+        The converter, or None where the codes do not suffice.
+
+    Raises:
+        HardwareError: one bit for a symmetric converter.
+    """
+    kind = _resolve(kind, bits, low)
+    top = (1 << bits) - 1
+    if kind == "symmetric":
+        origin, top = top >> 1, top - 1
+    else:
+        origin = 1 << (bits - 1) if low < 0 else 0
+    if low + origin < 0 or high + origin > top:
+        return None
+    return Converter(1, 1, origin, top, ties_up=kind == "sense_amp")
+
+
+def _resolve(kind: str, bits: int, low: float) -> str:
+    if kind == "auto":
+        kind = "symmetric" if low < 0 else "uniform"
+    if kind == "symmetric" and bits < 2:
+        raise HardwareError(
+            "adc.bits = 1 leaves a symmetric converter (adc.kind = 'auto' with currents of both signs) a single code; "
+            "use adc.bits >= 2, or adc.kind = 'sense_amp' for a comparator"
+        )
+    return kind

@@ -1,0 +1,483 @@
+"""The hardware description: frozen, validated, TOML in and out. Imports no torch and nothing above `errors`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from imcsim.errors import FileMissingError, HardwareError, did_you_mean
+
+MAX_BITS = 16
+"""Widest weight or input code: products and sums stay exact in float64."""
+
+
+def _tuple_if_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Table(BaseModel):
+    """A table of the description: frozen, strict types, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise HardwareError(f"a hardware description is frozen, but {name} = {value!r} was assigned; make a changed copy with Hardware.replace")
+
+
+class CardProgramming(Table):
+    """Programming error as the device card says."""
+
+    kind: Literal["card"] = "card"
+
+
+class NoProgramming(Table):
+    """Cells take exactly the conductance asked for."""
+
+    kind: Literal["none"] = "none"
+
+
+class RangeProgramming(Table):
+    """Normal error of standard deviation ``sigma (g_max - g_min)`` on every cell."""
+
+    kind: Literal["range"] = "range"
+    sigma: float = Field(ge=0)
+
+
+class ProportionalProgramming(Table):
+    """Normal error of standard deviation ``sigma g`` on every cell."""
+
+    kind: Literal["proportional"] = "proportional"
+    sigma: float = Field(ge=0)
+
+
+Programming = Annotated[
+    CardProgramming | NoProgramming | RangeProgramming | ProportionalProgramming, Field(discriminator="kind")
+]
+
+
+class Device(Table):
+    """The memory cell. Values given here override the card's."""
+
+    card: str = Field("ideal", min_length=1, description="a device card's name, or the path of one (.toml)")
+    g_max_S: float | None = Field(None, gt=0, description="conductance of a fully-on cell, siemens")
+    on_off_ratio: Annotated[float, Field(gt=1, allow_inf_nan=True)] | None = Field(
+        None, description="g_max / g_min; without it the card's (ideal: inf)"
+    )
+    programming: Programming = CardProgramming()
+    stuck_on: float = Field(0.0, ge=0, le=1, description="fraction of cells stuck at g_max")
+    stuck_off: float = Field(0.0, ge=0, le=1, description="fraction of cells stuck at g_min")
+    temperature_K: float = Field(300.0, gt=0)
+
+
+class Array(Table):
+    """One physical crossbar."""
+
+    rows: int = Field(128, ge=1, description="word lines")
+    cols: int = Field(128, ge=1, description="bit lines")
+    rows_active: int | None = Field(None, ge=1, description="word lines driven at a time; without it all")
+    input_mode: Literal["voltage", "gate"] = "voltage"
+    readout: Literal["current", "charge", "divider", "digital"] = "current"
+    word_line_ohm: float = Field(0.0, ge=0, description="resistance of one wire segment")
+    bit_line_ohm: float = Field(0.0, ge=0)
+
+    @property
+    def active(self) -> int:
+        """Word lines driven at a time."""
+        return self.rows if self.rows_active is None else self.rows_active
+
+
+Encoding = Literal["differential", "offset", "isaac", "twos_complement", "xnor", "ternary"]
+
+
+class Weights(Table):
+    """How a weight becomes cells."""
+
+    bits: int = Field(8, ge=1, le=MAX_BITS, description="sign included; 1: binary")
+    cell_bits: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_BITS)]
+        | Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_BITS)], ...], Field(min_length=1)],
+        BeforeValidator(_tuple_if_list),
+    ] = Field(2, description="bits a cell; or a list, widths of the slices from the least significant")
+    encoding: Encoding = "differential"
+    sided: Literal["one", "two"] = "one"
+    scale: Literal["per_tensor", "per_channel"] = "per_tensor"
+    partition: Literal["fill", "even"] = "fill"
+    placement: Literal["adjacent", "separate"] = "adjacent"
+    pair: Literal["columns", "arrays"] = "columns"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _binary_cells(cls, data: Any) -> Any:
+        """Where no cell width is given, the default 2 gives way to what a narrow weight needs."""
+        if isinstance(data, Mapping) and "cell_bits" not in data:
+            bits, encoding = data.get("bits", 8), data.get("encoding", "differential")
+            if bits == 1 or (bits == 2 and encoding not in ("offset", "isaac")):
+                return {**data, "cell_bits": 1}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.encoding == "xnor" and self.bits != 1:
+            raise ValueError(
+                f"encoding 'xnor' stores binary weights, but bits = {self.bits}; set weights.bits = 1, or use another encoding"
+            )
+        if self.encoding == "ternary" and self.bits != 2:
+            raise ValueError(
+                f"encoding 'ternary' stores -1, 0 and 1, but bits = {self.bits}; set weights.bits = 2, or use another encoding"
+            )
+        if self.encoding in ("xnor", "ternary") and self.cell_bits not in (1, (1,)):
+            raise ValueError(
+                f"encoding {self.encoding!r} has cells that are on or off, but cell_bits = {self.cell_bits}; set weights.cell_bits = 1"
+            )
+        if self.encoding == "twos_complement" and self.bits < 2:
+            raise ValueError(
+                "encoding 'twos_complement' needs a sign bit and a magnitude bit, but bits = 1; set weights.bits to 2 or more"
+            )
+        if self.sided == "two" and self.encoding not in ("differential", "ternary"):
+            raise ValueError(
+                f"sided = 'two' is for differential pairs, but encoding = {self.encoding!r}; set weights.sided = 'one'"
+            )
+        self._check_widths()
+        return self
+
+    def _check_widths(self) -> None:
+        if isinstance(self.cell_bits, int):
+            if self.cell_bits > self.bits:
+                raise ValueError(
+                    f"cell_bits = {self.cell_bits} is wider than the weight (bits = {self.bits}); use 1 to {self.bits}"
+                )
+            return
+        need, total = self.sliced_bits, sum(self.cell_bits)
+        if total < need or total - self.cell_bits[-1] >= need:
+            raise ValueError(
+                f"cell_bits = {list(self.cell_bits)} adds up to {total} bits, but encoding {self.encoding!r} slices {need} bits of a "
+                f"{self.bits}-bit weight; give widths that reach {need} with the last slice and not before"
+            )
+
+    @property
+    def sliced_bits(self) -> int:
+        """Bits that the slices hold: without the sign where it is stored otherwise."""
+        if self.encoding in ("offset", "isaac"):
+            return self.bits
+        return max(self.bits - 1, 1)
+
+
+class Inputs(Table):
+    """How an input becomes pulses on a word line."""
+
+    bits: int = Field(8, ge=1, le=MAX_BITS)
+    bits_per_cycle: int = Field(1, ge=1, le=MAX_BITS, description="DAC resolution")
+    signed: Literal["auto"] | bool = "auto"
+    signed_encoding: Literal["sign_magnitude", "twos_complement", "offset"] = "sign_magnitude"
+    range: Literal["calibrated", "dynamic"] | Annotated[float, Field(gt=0)] = "calibrated"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.bits_per_cycle > self.bits:
+            raise ValueError(
+                f"bits_per_cycle = {self.bits_per_cycle} is more than the input has (bits = {self.bits}); use 1 to {self.bits}"
+            )
+        if self.bits == 1 and self.signed_encoding != "sign_magnitude":
+            raise ValueError(
+                f"1-bit inputs are +-1 pulses, which signed_encoding = {self.signed_encoding!r} cannot send; use 'sign_magnitude'"
+            )
+        return self
+
+
+AdcKind = Literal["auto", "uniform", "symmetric", "sar", "flash", "ramp", "cyclic", "pipeline", "sense_amp"]
+
+
+class Adc(Table):
+    """The converter at the foot of a column."""
+
+    bits: int = Field(8, ge=1, le=32)
+    kind: AdcKind = "auto"
+    range: Annotated[
+        Literal["full", "calibrated"] | tuple[float, float],
+        BeforeValidator(_tuple_if_list),
+    ] = Field("full", description="full | calibrated | [lo, hi] in units of one cell at g_max with its input fully on")
+    per: Literal["cycle", "vector"] = "cycle"
+    subtract: Literal["analog", "digital"] = "analog"
+    offset_correction: Literal["digital", "unit_column"] = "digital"
+    columns_per_adc: int = Field(128, ge=1)
+    snap: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind == "symmetric" and self.bits < 2:
+            raise ValueError("a symmetric converter has 2^bits - 1 codes, but bits = 1 leaves one; use bits >= 2 or kind = 'sense_amp'")
+        if isinstance(self.range, tuple):
+            lo, hi = self.range
+            if not lo < hi:
+                raise ValueError(f"range = [{lo}, {hi}] is empty; give [lo, hi] with lo < hi")
+            symmetric = self.kind == "symmetric" or (self.kind == "auto" and lo < 0)
+            if symmetric and lo != -hi:
+                raise ValueError(
+                    f"a symmetric converter spans [-hi, hi], but range = [{lo}, {hi}]; give [{-max(-lo, hi)}, {max(-lo, hi)}] or set kind = 'uniform'"
+                )
+            if symmetric and self.bits < 2:
+                raise ValueError(
+                    "kind = 'auto' with lo < 0 is symmetric, which needs bits >= 2; set adc.kind = 'sense_amp' for a 1-bit converter"
+                )
+        return self
+
+
+# What the schema names and the code cannot compute yet; each entry goes when its issue lands.
+_NOT_YET: tuple[tuple[str, frozenset[Any], str], ...] = (
+    ("array.input_mode", frozenset({"gate"}), "use 'voltage'"),
+    ("array.readout", frozenset({"charge", "divider", "digital"}), "use 'current'"),
+    ("adc.kind", frozenset({"sar", "flash", "ramp", "cyclic", "pipeline"}), "use 'auto', 'uniform', 'symmetric' or 'sense_amp'"),
+)
+
+
+class Hardware(Table):
+    """One chip: device, array, weight and input encoding, converter. Frozen; `replace` makes a validated copy.
+
+    Raises:
+        HardwareError: on construction, for an unknown key, a wrong type or value, or fields that contradict each other; it
+            names the field, the value, what is allowed and the likely fix.
+    """
+
+    schema_version: Literal[1] = Field(1, alias="schema")
+    name: str = "custom"
+    device: Device = Device()
+    array: Array = Array()
+    weights: Weights = Weights()
+    inputs: Inputs = Inputs()
+    adc: Adc | None = None
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise HardwareError(_explain(error)) from None
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """A description from a dict of tables, as in a TOML file.
+
+        Args:
+            obj: the tables, or a `Hardware` (returned as it is).
+            **options: none is accepted; the description is always strict.
+
+        Returns:
+            The validated description.
+
+        Raises:
+            HardwareError: as the constructor does.
+        """
+        if options:
+            raise HardwareError(f"Hardware.model_validate takes a dict alone, but got {sorted(options)}; leave them out")
+        if isinstance(obj, cls):
+            return obj
+        if not isinstance(obj, Mapping) or not all(isinstance(key, str) for key in obj):
+            raise HardwareError(f"a hardware description is a dict of tables, but got {type(obj).__name__}; see Hardware.model_json_schema()")
+        return cls(**obj)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        device, array, weights, inputs, adc = self.device, self.array, self.weights, self.inputs, self.adc
+        if device.stuck_on + device.stuck_off > 1:
+            raise ValueError(
+                f"device.stuck_on + device.stuck_off = {device.stuck_on + device.stuck_off} exceeds 1: a cell is stuck one way; lower one"
+            )
+        if array.active > array.rows:
+            raise ValueError(
+                f"array.rows_active = {array.rows_active} is more than array.rows = {array.rows}; use 1 to {array.rows}, or leave it out"
+            )
+        if weights.encoding == "xnor":
+            if inputs.bits != 1 or inputs.signed is False:
+                raise ValueError(
+                    f"encoding 'xnor' needs +-1 inputs, but inputs.bits = {inputs.bits}, inputs.signed = {inputs.signed}; "
+                    "set inputs.bits = 1 and leave inputs.signed out"
+                )
+            if array.rows % 2 or array.active % 2:
+                raise ValueError(
+                    f"encoding 'xnor' puts a weight on two word lines, but array.rows = {array.rows}, rows_active = {array.active}; use even numbers"
+                )
+        if adc is not None:
+            self._check_adc(adc)
+        for path, values, instead in _NOT_YET:
+            table, field = path.split(".")
+            owner = getattr(self, table)
+            if owner is not None and getattr(owner, field) in values:
+                raise ValueError(f"{path} = {getattr(owner, field)!r} is part of the schema but this version cannot compute it; {instead}")
+        return self
+
+    def _check_adc(self, adc: Adc) -> None:
+        encoding = self.weights.encoding
+        if adc.subtract == "digital" and encoding not in ("differential", "ternary"):
+            raise ValueError(
+                f"adc.subtract = 'digital' is for differential pairs, but weights.encoding = {encoding!r}; leave adc.subtract out"
+            )
+        if adc.offset_correction == "unit_column" and encoding not in ("offset", "isaac"):
+            raise ValueError(
+                f"adc.offset_correction = 'unit_column' is for encodings 'offset' and 'isaac', but weights.encoding = {encoding!r}; leave it out"
+            )
+
+    def replace(self, changes: Mapping[str, Any]) -> Self:
+        """A validated copy with some fields changed.
+
+        Args:
+            changes: dotted names and values, ``{"adc.bits": 6, "array.rows": 64}``. A field of an absent table creates the table with
+                defaults; ``{"adc": None}`` removes it; a table's name takes a whole table.
+
+        Returns:
+            The changed copy; this one stays as it is.
+
+        Raises:
+            HardwareError: a name or value that is not allowed, or a contradiction.
+        """
+        if not isinstance(changes, Mapping):
+            raise HardwareError(f"replace takes a dict of dotted names and values, but got {type(changes).__name__}; write replace({{'adc.bits': 6}})")
+        data = self.model_dump(by_alias=True, exclude_unset=True)
+        for path, value in changes.items():
+            if not isinstance(path, str) or not path:
+                raise HardwareError(f"replace: {path!r} is not a dotted name such as 'adc.bits'")
+            *tables, field = path.split(".")
+            owner = data
+            for table in tables:
+                if not isinstance(owner.get(table), dict):
+                    owner[table] = {}
+                owner = owner[table]
+            if isinstance(value, BaseModel):
+                value = value.model_dump(by_alias=True, exclude_unset=True)
+            owner[field] = value
+        return type(self).model_validate(data)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a description from a TOML file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The validated description.
+
+        Raises:
+            FileMissingError: there is no such file.
+            HardwareError: it is not TOML, or not a valid description.
+        """
+        file = Path(path)
+        if not file.is_file():
+            raise FileMissingError(f"hardware file {str(file)!r} does not exist; give the path of a .toml file")
+        try:
+            data = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise HardwareError(f"hardware file {str(file)!r} is not valid TOML: {error}") from None
+        try:
+            return cls.model_validate(data)
+        except HardwareError as error:
+            raise HardwareError(f"hardware file {str(file)!r}: {error}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the description as TOML, every value included; ``load_hardware(path)`` gives it back.
+
+        Args:
+            path: the file; written beside it under a temporary name and renamed.
+
+        Raises:
+            FileMissingError: its folder does not exist.
+        """
+        write_atomically(Path(path), tomli_w.dumps(self.model_dump(by_alias=True, exclude_none=True, mode="python")).encode())
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write a file under a temporary name and rename it, so that a reader never sees half of it.
+
+    Args:
+        file: the file to write.
+        data: its bytes.
+
+    Raises:
+        FileMissingError: its folder does not exist.
+    """
+    if not file.parent.is_dir():
+        raise FileMissingError(f"cannot write {str(file)!r}: the folder {str(file.parent)!r} does not exist; create it first")
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(file)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for each thing that is wrong: field = value: what is wrong; what is allowed."""
+    return "; ".join(dict.fromkeys(_explain_one(detail) for detail in error.errors(include_url=False)))
+
+
+def _explain_one(detail: Any) -> str:
+    path = _clean(detail["loc"])
+    name = ".".join(path) or "hardware"
+    given = detail["input"]
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        allowed = sorted(_fields_at(path[:-1]))
+        return f"{name} = {given!r}: unknown key.{did_you_mean(path[-1], allowed)} Allowed here: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{name} is missing; give it a value"
+    message = detail["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        if not path:
+            return message
+        return f"{name}.{message}" if message.split(" = ")[0] in _fields_at(path) else f"{name}: {message}"
+    hint = did_you_mean(given, _choices(message)) if isinstance(given, str) else ""
+    return f"{name} = {given!r}: {message[0].lower()}{message[1:]}.{hint} Change {name} accordingly"
+
+
+def _choices(message: str) -> list[str]:
+    return message.split("'")[1::2]
+
+
+_UNION_BRANCHES = {"int", "float", "bool", "card", "none", "range", "proportional"}
+
+
+def _clean(loc: tuple[int | str, ...]) -> list[str]:
+    """A pydantic location without the names of union branches."""
+    out: list[str] = []
+    for i, part in enumerate(loc):
+        text = str(part)
+        branch = i > 0 and (text in _UNION_BRANCHES and text not in _fields_at(out) or "[" in text or "-" in text)
+        if not branch:
+            out.append(text)
+    return out
+
+
+def _fields_at(path: list[str]) -> set[str]:
+    """Names of the fields of the table at `path`."""
+    models: list[type[BaseModel]] = [Hardware]
+    for part in path:
+        found: list[type[BaseModel]] = []
+        for model in models:
+            for key, field in model.model_fields.items():
+                if part in (key, field.alias):
+                    found += _models_in(field.annotation)
+        models = found
+    return {field.alias or key for model in models for key, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]

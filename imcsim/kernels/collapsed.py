@@ -1,0 +1,100 @@
+"""The collapsed engine: where converters lose nothing, all cycles and slices are one product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imcsim.functional.mvm import Columns
+from imcsim.kernels.job import Job
+
+_EXACT_FLOAT32 = 1 << 24
+
+
+@dataclass(frozen=True)
+class Collapsed:
+    """One matrix for all slices and cycles: ``y_int = sum_p 2^shifts[p] x_int @ pieces[p]^T + constant``.
+
+    Attributes:
+        pieces: each (groups, outputs, inputs); several where one product would leave float32's exact integers.
+        shifts: power of two of each piece.
+        constant: (groups, outputs) float64, or None.
+    """
+
+    pieces: tuple[Tensor, ...]
+    shifts: tuple[int, ...]
+    constant: Tensor | None = None
+
+
+def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:
+    """The layer as one product, if it is one.
+
+    Args:
+        job: the layer.
+        dtype: of the model; integer products use float32 wherever every partial sum stays below 2^24.
+
+    Returns:
+        The product, or the reason why it is not one.
+    """
+    if job.loss is None:
+        return _exact_pieces(job.w_int, job.input_top)
+    if job.converters is not None:
+        return job.loss
+    if job.complementary:
+        return "programmed complementary cells see the two signs of an input apart"
+    weight = effective_weight(job)
+    shift = job.train.shift
+    constant = job.correction.constant + shift * weight.sum(-1)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return Collapsed((weight.to(wide),), (0,), constant if shift else None)
+
+
+def _exact_pieces(w_int: Tensor, input_top: int) -> Collapsed:
+    """Split integer weights into signed digits narrow enough for exact float32 sums; float64 where that takes over three."""
+    single_precision_is_whole = torch.get_float32_matmul_precision() == "highest"
+    w = w_int.double()
+    if single_precision_is_whole:
+        for count in (1, 2, 3):
+            width = -(-16 // count)
+            pieces = _signed_digits(w, width, count)
+            if all(p.abs().sum(-1).max() * input_top < _EXACT_FLOAT32 for p in pieces):
+                return Collapsed(tuple(p.float() for p in pieces), tuple(width * i for i in range(count)))
+    return Collapsed((w,), (0,))
+
+
+def _signed_digits(w: Tensor, width: int, count: int) -> list[Tensor]:
+    out = []
+    for _ in range(count - 1):
+        high = torch.round(w / (1 << width))
+        out.append(w - high * (1 << width))
+        w = high
+    return [*out, w]
+
+
+def effective_weight(job: Job) -> Tensor:
+    """The weights that programmed cells stand for, in units of one integer weight.
+
+    ``W = sum_q gain_q f cell_q + drive corrections + unit correction x (unit cell - its baseline)``.
+
+    Shapes: returns (groups, outputs, inputs) float64.
+
+    Args:
+        job: a layer with ideal converters.
+
+    Returns:
+        The weights.
+    """
+    columns: Columns = job.columns
+    out = torch.zeros(columns.cells.shape[0], columns.cells.shape[2], columns.cells.shape[3], dtype=torch.float64, device=columns.cells.device)
+    for r, (start, stop) in enumerate(columns.reads):
+        for q, gain in enumerate(columns.gains):
+            cells = columns.cells[:, q, start:stop].double() + columns.baseline[q]
+            out[:, start:stop] += gain * cells * (1 if columns.flip is None else columns.flip[r, :, q, None])
+        if job.correction.drive is not None:
+            out[:, start:stop] += job.correction.drive[r, :, None]
+        if job.correction.unit is not None and job.unit is not None:
+            unit = job.unit.cells[:, 0, start:stop].double() + job.unit.baseline[0] - job.unit_baseline
+            out[:, start:stop] += job.correction.unit[r, :, None] * unit
+    return out.transpose(1, 2)

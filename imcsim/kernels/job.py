@@ -1,0 +1,96 @@
+"""Everything an engine needs to compute one layer: cells, pulses, converters, digital corrections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from imcsim.functional.adc import Converter
+from imcsim.functional.correction import Correction
+from imcsim.functional.dac import PulseTrain
+from imcsim.functional.mvm import Columns
+
+
+@dataclass(frozen=True)
+class Job:
+    """A programmed layer, as numbers.
+
+    Attributes:
+        w_int: (groups, outputs, inputs) integer weights, what the cells stand for.
+        columns: the bit lines.
+        train: how input codes become pulses.
+        converters: one a stream, or None for ideal ones.
+        correction: the digital side.
+        input_top: the largest magnitude of an input code.
+        integer_cells: `columns.cells` are whole levels.
+        complementary: a weight sits on two word lines (xnor): a code +1 drives the first, -1 the second, 0 neither.
+        snap: see `stream_sums`.
+        unit: the unit column of each group, or None.
+        unit_converter: its converter.
+        unit_baseline: the known g_min baseline of a unit cell, in levels.
+    """
+
+    w_int: Tensor
+    columns: Columns
+    train: PulseTrain
+    converters: tuple[Converter, ...] | None
+    correction: Correction
+    input_top: int
+    integer_cells: bool
+    complementary: bool = False
+    snap: tuple[float, ...] | None = None
+    unit: Columns | None = None
+    unit_converter: Converter | None = None
+    unit_baseline: float = 0.0
+
+    @cached_property
+    def loss(self) -> str | None:
+        """Why the integer product is not what comes out; None where converters and cells lose nothing."""
+        if not self.integer_cells:
+            return "cells are programmed, not ideal"
+        if self.converters is None:
+            return None
+        if any(self.columns.baseline):
+            return "the g_min baseline reaches the converters"
+        for q, (converter, (low, high)) in enumerate(zip(self.converters, reach(self.columns, self.train), strict=True)):
+            if not converter.lossless(low, high):
+                return f"stream {q} spans levels {low:g} to {high:g}, its converter has {converter.top + 1} codes {converter.step:.4g} levels apart"
+        if self.unit is not None and self.unit_converter is not None:
+            ((low, high),) = reach(self.unit, self.train)
+            if not self.unit_converter.lossless(low, high):
+                return f"the unit column reaches level {high:g}, beyond its converter"
+        return None
+
+    def word_lines(self, x_int: Tensor) -> Tensor:
+        """What is sent to the word lines. Shapes: x_int (..., inputs) -> (..., rows)."""
+        if not self.complementary:
+            return x_int
+        return torch.stack([x_int > 0, x_int < 0], dim=-1).flatten(-2).to(x_int.dtype)
+
+
+def reach(columns: Columns, train: PulseTrain) -> list[tuple[float, float]]:
+    """The lowest and the highest current, in levels, that each stream can reach with any input.
+
+    Args:
+        columns: the bit lines.
+        train: the pulses.
+
+    Returns:
+        (low, high) of each stream; both include 0.
+    """
+    low = torch.zeros(len(columns.gains), dtype=torch.float64)
+    high = torch.zeros_like(low)
+    base = torch.tensor(columns.baseline, dtype=torch.float64)
+    for start, stop in columns.reads:
+        cells = columns.cells[:, :, start:stop].double()
+        negative, positive = cells.clamp(max=0).sum(2), cells.clamp(min=0).sum(2)
+        low = torch.minimum(low, negative.amin((0, 2)).cpu())
+        high = torch.maximum(high, positive.amax((0, 2)).cpu() + base * (stop - start))
+    low, high = low * train.digit_max, high * train.digit_max
+    if train.signed_digits:
+        high = torch.maximum(high, -low)
+        low = -high
+    return list(zip(low.tolist(), high.tolist(), strict=True))

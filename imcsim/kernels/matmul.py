@@ -1,0 +1,189 @@
+"""The portable bit-serial engine: one matrix product a block of vectors, converters in place. Equals the reference."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from imcsim.functional.adc import Converter, convert
+from imcsim.functional.dac import PulseTrain, digits
+from imcsim.functional.mvm import Columns
+from imcsim.kernels.job import reach
+
+BLOCK_ELEMENTS = 1 << 22
+"""Partial sums held at a time; bounds memory whatever the batch (16 MB in float32)."""
+
+_EXACT_FLOAT32 = 1 << 24
+
+
+def stream_sums(
+    x_int: Tensor,
+    columns: Columns,
+    train: PulseTrain,
+    converters: tuple[Converter, ...] | None,
+    snap: tuple[float, ...] | None = None,
+    *,
+    integer_cells: bool,
+) -> Tensor:
+    """`imcsim.functional.mvm.stream_sums`, in float32 where that is exact and in blocks of vectors.
+
+    Shapes: x_int (groups, vectors, rows); returns (groups, vectors, outputs) float64.
+
+    Args:
+        x_int: codes sent to the word lines.
+        columns: the bit lines.
+        train: the pulses.
+        converters: one a stream, or None.
+        snap: as in the reference.
+        integer_cells: the cells are whole levels.
+
+    Returns:
+        The sums: equal to the reference bit for bit for integer cells, else to float32 rounding.
+    """
+    groups, vectors, _ = x_int.shape
+    _, streams, _, outputs = columns.cells.shape
+    constants = _constants(columns, train, converters, snap, integer_cells, x_int.dtype)
+    cells = columns.cells.to(constants.dtype)
+    per_vector = groups * len(train.weights) * streams * outputs
+    block = max(1, BLOCK_ELEMENTS // per_vector)
+    out = torch.empty(groups, vectors, outputs, dtype=torch.float64, device=x_int.device)
+    for first in range(0, vectors, block):
+        part = slice(first, first + block)
+        out[:, part] = _block(x_int[:, part], cells, columns, train, converters, snap, constants)
+    return out
+
+
+class _Constants:
+    """The converters' constants, broadcast over (streams, outputs), in the arithmetic's dtype."""
+
+    def __init__(self, converters: tuple[Converter, ...] | None, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype = dtype
+        if converters is None:
+            return
+
+        def column(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device).unsqueeze(-1)
+
+        self.scale = column([c.num / c.den for c in converters])
+        self.origin = column([c.origin + (0.5 if c.ties_up else 0.0) for c in converters])
+        self.top = column([c.top for c in converters])
+        self.zero = column([c.zero for c in converters])
+        self.ties_up = converters[0].ties_up
+
+
+def _constants(
+    columns: Columns,
+    train: PulseTrain,
+    converters: tuple[Converter, ...] | None,
+    snap: tuple[float, ...] | None,
+    integer_cells: bool,
+    dtype: torch.dtype,
+) -> _Constants:
+    device = columns.cells.device
+    if not integer_cells:
+        return _Constants(converters, torch.float64 if dtype == torch.float64 else torch.float32, device)
+    if snap is not None or any(columns.baseline):
+        return _Constants(converters, torch.float64, device)
+    span = reach(columns, train)
+    sums_fit = max(max(-low, high) for low, high in span) < _EXACT_FLOAT32
+    weight = sum(abs(w) for w in train.weights)
+    if converters is None:
+        return _Constants(None, torch.float64, device)
+    codes_fit = all(weight * max(abs(c.zero), abs(c.top - c.zero)) < _EXACT_FLOAT32 for c in converters)
+    if sums_fit and codes_fit:
+        fast = [float32_twin(c, int(low), int(high)) for c, (low, high) in zip(converters, span, strict=True)]
+        if all(twin is not None for twin in fast):
+            return _Constants(tuple(twin for twin in fast if twin is not None), torch.float32, device)
+    return _Constants(converters, torch.float64, device)
+
+
+@lru_cache(maxsize=4096)
+def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
+    """A converter whose float32 arithmetic gives the codes of `converter` for every whole level from `low` to `high`.
+
+    Ties fall on the side of one rounding error; a slope an ulp or two away puts each on the right one.
+
+    Args:
+        converter: the exact converter.
+        low: the lowest level.
+        high: the highest.
+
+    Returns:
+        A converter with ``den = 1`` and a float32 slope, or None if none was found.
+    """
+    if high - low > 1 << 20:
+        return None
+    levels = torch.arange(low, high + 1, dtype=torch.float64)
+    want = convert(levels, converter)
+    levels32 = levels.float()
+    exact = torch.tensor(converter.num / converter.den, dtype=torch.float32)
+    up = torch.tensor(torch.inf)
+    slopes = [exact]
+    for direction in (-up, up):
+        slope = exact
+        for _ in range(4):
+            slope = torch.nextafter(slope, direction)
+            slopes.append(slope)
+    for slope in slopes:
+        twin = Converter(slope.item(), 1.0, torch.tensor(converter.origin, dtype=torch.float32).item(), converter.top, converter.ties_up)
+        if twin.zero == converter.zero and torch.equal(_codes(levels32, _Constants((twin,), torch.float32, levels.device)), want.float()):
+            return twin
+    return None
+
+
+def _codes(current: Tensor, constants: _Constants) -> Tensor:
+    """In-place conversion. Shapes: current (..., streams, outputs) or (levels,)."""
+    scale, origin, top, zero = constants.scale, constants.origin, constants.top, constants.zero
+    if current.dim() == 1:
+        scale, origin, top, zero = (c.flatten() for c in (scale, origin, top, zero))
+        current = current.clone()
+    current.mul_(scale).add_(origin)
+    current = current.floor_() if constants.ties_up else current.round_()
+    return torch.minimum(current.clamp_(min=0), top, out=current).sub_(zero)
+
+
+def _block(
+    x_int: Tensor,
+    cells: Tensor,
+    columns: Columns,
+    train: PulseTrain,
+    converters: tuple[Converter, ...] | None,
+    snap: tuple[float, ...] | None,
+    constants: _Constants,
+) -> Tensor:
+    groups, vectors, _ = x_int.shape
+    _, streams, _, outputs = cells.shape
+    cycles = len(train.weights)
+    pulses = digits(x_int, train).to(constants.dtype).transpose(0, 1).flatten(1, 2)  # (groups, cycles x vectors, rows)
+    weights = torch.tensor(train.weights, dtype=constants.dtype, device=x_int.device)
+    total = torch.zeros(groups, vectors, streams, outputs, dtype=torch.float64, device=x_int.device)
+    for r, (start, stop) in enumerate(columns.reads):
+        pulse = pulses[..., start:stop]
+        matrix = cells[:, :, start:stop].transpose(1, 2).flatten(2)  # (groups, rows, streams x outputs)
+        current = (pulse @ matrix).view(groups, -1, streams, outputs)
+        drive = pulse.sum(-1)[..., None, None]
+        if any(columns.baseline):
+            current += drive * torch.tensor(columns.baseline, dtype=current.dtype, device=current.device).unsqueeze(-1)
+        if converters is not None:
+            current = _codes(current, constants)
+            if snap is not None:
+                residue = torch.tensor([c.residue for c in converters], dtype=current.dtype, device=current.device).unsqueeze(-1)
+                step = torch.tensor([c.step for c in converters], dtype=current.dtype, device=current.device).unsqueeze(-1)
+                known = torch.tensor(snap, dtype=current.dtype, device=current.device).unsqueeze(-1)
+                current = torch.round((current + residue) * step - known * drive)
+        summed = torch.einsum("t,gtm->gm", weights, current.view(groups, cycles, -1)).view_as(total).double()
+        total += summed if columns.flip is None else summed * columns.flip[r][:, None]
+    gains = torch.tensor(
+        [
+            gain * (1.0 if converters is None or snap is not None else converters[q].step)
+            for q, gain in enumerate(columns.gains)
+        ],
+        dtype=torch.float64,
+        device=x_int.device,
+    )
+    out = torch.zeros(groups, vectors, outputs, dtype=torch.float64, device=x_int.device)
+    for q in range(streams):
+        out += gains[q] * total[:, :, q]
+    return out

@@ -1,0 +1,67 @@
+"""A layer's product through its converters: converted sums by an engine, then the digital corrections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from imcsim.functional import mvm
+from imcsim.functional.correction import read_sums
+from imcsim.functional.mvm import Columns
+from imcsim.kernels.job import Job
+
+
+def integer_product(x_int: Tensor, job: Job, sums: Callable[[Tensor], Tensor]) -> Tensor:
+    """The layer's product in units of one integer weight times one input code, through its converters.
+
+    Shapes: x_int (groups, vectors, inputs); returns (groups, vectors, outputs) float64.
+
+    Args:
+        x_int: input codes.
+        job: the layer.
+        sums: an engine's `stream_sums` for this layer: codes on the word lines in, digitised sums out.
+
+    Returns:
+        The product, with every digital correction.
+    """
+    x = job.word_lines(x_int)
+    out = sums(x)
+    fix = job.correction
+    if fix.drive is not None:
+        out = out + torch.einsum("rgn,rgc->gnc", read_sums(x, job.columns.reads, job.train.shift), fix.drive)
+    if fix.unit is not None:
+        out = out + torch.einsum("rgn,rgc->gnc", unit_sums(x, job), fix.unit)
+    return out + fix.constant[:, None] if bool(fix.constant.any()) else out
+
+
+def unit_sums(x: Tensor, job: Job) -> Tensor:
+    """Sums of the codes sent to each read, as the unit column and its converter measure them.
+
+    Shapes: x (groups, vectors, rows); returns (reads, groups, vectors) float64.
+
+    Args:
+        x: codes on the word lines.
+        job: a layer with a unit column.
+
+    Returns:
+        The sums, less the unit cells' own g_min baseline.
+
+    Raises:
+        ValueError: the layer has no unit column.
+    """
+    unit, converter = job.unit, job.unit_converter
+    if unit is None:
+        raise ValueError("the layer has no unit column")
+    converters = None if converter is None else (converter,)
+    snap = None if job.snap is None else (job.unit_baseline,)
+    out = []
+    for start, stop in unit.reads:
+        column = Columns(unit.cells[:, :, start:stop], ((0, stop - start),), unit.gains, unit.baseline)
+        out.append(mvm.stream_sums(x[..., start:stop], column, job.train, converters, snap)[..., 0])
+    measured = torch.stack(out)
+    if snap is not None:
+        return measured
+    residue = 0.0 if converter is None else converter.residue * converter.step * sum(job.train.weights)
+    return measured - read_sums(x, unit.reads, job.train.shift) * job.unit_baseline + residue

@@ -1,0 +1,39 @@
+"""Layers on crossbars: subclasses of torch's, plumbing only."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from imcsim.nn.conv import (
+    CrossbarConv1d,
+    CrossbarConv2d,
+    CrossbarConv3d,
+    CrossbarConvTranspose1d,
+    CrossbarConvTranspose2d,
+    CrossbarConvTranspose3d,
+)
+from imcsim.nn.layer import CrossbarLayer
+from imcsim.nn.linear import CrossbarLinear
+
+CROSSBAR_OF: dict[type[nn.Module], type[CrossbarLayer]] = {
+    nn.Linear: CrossbarLinear,
+    nn.Conv1d: CrossbarConv1d,
+    nn.Conv2d: CrossbarConv2d,
+    nn.Conv3d: CrossbarConv3d,
+    nn.ConvTranspose1d: CrossbarConvTranspose1d,
+    nn.ConvTranspose2d: CrossbarConvTranspose2d,
+    nn.ConvTranspose3d: CrossbarConvTranspose3d,
+}
+"""Which crossbar layer replaces which torch layer."""
+
+__all__ = [
+    "CROSSBAR_OF",
+    "CrossbarConv1d",
+    "CrossbarConv2d",
+    "CrossbarConv3d",
+    "CrossbarConvTranspose1d",
+    "CrossbarConvTranspose2d",
+    "CrossbarConvTranspose3d",
+    "CrossbarLayer",
+    "CrossbarLinear",
+]

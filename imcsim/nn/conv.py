@@ -1,0 +1,282 @@
+"""Convolutions on crossbars: a patch of the input drives the word lines, an output channel is a column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imcsim.errors import InputError
+from imcsim.kernels.collapsed import Collapsed
+from imcsim.nn.layer import CrossbarLayer
+from imcsim.nn.linear import combine
+
+BLOCK_ELEMENTS = 1 << 23
+"""Unfolded input elements held at a time."""
+
+_CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+class _CrossbarConv(CrossbarLayer):
+    """What convolutions and transposed convolutions share. `spatial` dimensions after batch and channels."""
+
+    spatial: ClassVar[int]
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding_mode: str
+
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """The input that an unpadded convolution would take, the stride and the symmetric zero padding still to be applied."""
+        raise NotImplementedError
+
+    def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
+        """Shapes: (outputs or 1, 1...) or with a dynamic range (batch, outputs or 1, 1...)."""
+        weight = self.array.scale
+        flat = weight.expand(self.groups, -1, 1).reshape(-1) if weight.shape[1] > 1 else weight.reshape(-1)
+        scale = flat.view(-1, *[1] * self.spatial)
+        return scale * input_scale
+
+    def output_bias(self, out: Tensor) -> Tensor | None:
+        """Shapes: (outputs, 1...)."""
+        return None if self.bias is None else self.bias.detach().view(-1, *[1] * self.spatial)
+
+    def bias_gradient(self, grad: Tensor) -> Tensor:
+        """Shapes: (batch, outputs, ...) -> (outputs,)."""
+        return grad.sum((0, *range(2, grad.dim())))
+
+    def collapsed(self, x_int: Tensor, product: Collapsed) -> Tensor:
+        """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
+        x, stride, padding = self.padded(x_int)
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        parts = [
+            _CONV[self.spatial](x.to(piece.dtype), piece.reshape(shape), None, stride, padding, self.dilation, self.groups)
+            for piece in product.pieces
+        ]
+        out = combine(parts, product.shifts)
+        return out if product.constant is None else out.double() + product.constant.reshape(-1, *[1] * self.spatial)
+
+    def vectors(self, x_int: Tensor) -> Tensor:
+        """Shapes: (batch, channels, *space) -> (groups, batch x windows, channels / groups x kernel)."""
+        return self._rows(self._windows(x_int))
+
+    def serial(self, x_int: Tensor) -> Tensor:
+        """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
+        run = self.array.plan(x_int.dtype).run
+        windows = self._windows(x_int)
+        space = windows.shape[2 : 2 + self.spatial]
+        rows = self.in_channels * math.prod(self.kernel_size)
+        block = max(1, BLOCK_ELEMENTS // max(1, rows * math.prod(space)))
+        out = torch.empty(windows.shape[0], self.out_channels, *space, dtype=torch.float64, device=x_int.device)
+        for first in range(0, windows.shape[0], block):
+            product = run(self._rows(windows[first : first + block]))
+            product = product.view(self.groups, -1, *space, self.out_channels // self.groups)
+            out[first : first + block] = product.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
+        return out
+
+    def _windows(self, x_int: Tensor) -> Tensor:
+        """Shapes: (batch, channels, *space) -> (batch, channels, *windows, *kernel), a view."""
+        x, stride, padding = self.padded(x_int)
+        if any(padding):
+            x = F.pad(x, [p for side in reversed(padding) for p in (side, side)])
+        return patches(x, self.kernel_size, stride, self.dilation)
+
+    def _rows(self, windows: Tensor) -> Tensor:
+        """Shapes: (batch, channels, *windows, *kernel) -> (groups, batch x windows, channels / groups x kernel)."""
+        grouped = windows.unflatten(1, (self.groups, -1))
+        order = (1, 0, *range(3, 3 + self.spatial), 2, *range(3 + self.spatial, 3 + 2 * self.spatial))
+        rows = self.in_channels // self.groups * math.prod(self.kernel_size)
+        return grouped.permute(order).reshape(self.groups, -1, rows)
+
+    def crossbar_forward(self, x: Tensor, float_forward: Callable[[], Tensor]) -> Tensor:
+        """The layer on its chip: shapes checked, batch dimension added where it is missing."""
+        batched = self.spatial + 2
+        if not isinstance(x, Tensor) or x.dim() not in (batched, batched - 1) or x.shape[-self.spatial - 1] != self.in_channels:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(
+                f"layer {self.array.name!r} takes (batch, {self.in_channels}, {', '.join(['size'] * self.spatial)}) inputs or one sample without batch, "
+                f"but got {got}; check the layer before it"
+            )
+        samples = x if x.dim() == batched else x.unsqueeze(0)
+        if self.array.observer is not None:
+            self.array.observer(samples)
+            return float_forward()
+        out = self.chip_forward(samples)
+        return out if x.dim() == batched else out.squeeze(0)
+
+
+class _Direct(_CrossbarConv):
+    """Ordinary convolutions."""
+
+    _reversed_padding_repeated_twice: list[int]
+    padding: tuple[int, ...] | str
+
+    def weight_matrix(self, weight: Tensor) -> Tensor:
+        """Shapes: (outputs, channels / groups, *kernel) -> (groups, outputs / groups, inputs)."""
+        return weight.reshape(self.groups, self.out_channels // self.groups, -1)
+
+    def weight_from_matrix(self, matrix: Tensor) -> Tensor:
+        """The inverse of `weight_matrix`."""
+        return matrix.reshape(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """Pads here unless torch's convolution can."""
+        if self.padding_mode == "zeros" and not isinstance(self.padding, str):
+            return x, self.stride, self.padding
+        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+        return F.pad(x, self._reversed_padding_repeated_twice, mode=mode), self.stride, (0,) * self.spatial
+
+    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of the convolution."""
+        with torch.enable_grad():
+            source = x.detach().requires_grad_(need[0])
+            full, stride, padding = self.padded(source)
+        grad_full, grad_w, _ = torch.ops.aten.convolution_backward(
+            grad, full.detach(), weight, None, stride, padding, self.dilation, False, [0] * self.spatial, self.groups, [need[0], need[1], False]
+        )
+        if not need[0] or full is source:
+            return grad_full, grad_w
+        (grad_x,) = torch.autograd.grad(full, source, grad_full)
+        return grad_x, grad_w
+
+
+class _Transposed(_CrossbarConv):
+    """Transposed convolutions: an ordinary one over the input with zeros put between its samples, which drive no word line."""
+
+    padding: tuple[int, ...]
+    output_padding: tuple[int, ...]
+    _extra: tuple[int, ...] = ()
+
+    def weight_matrix(self, weight: Tensor) -> Tensor:
+        """Shapes: (channels, outputs / groups, *kernel) -> (groups, outputs / groups, inputs)."""
+        grouped = weight.unflatten(0, (self.groups, -1)).transpose(1, 2)
+        return grouped.flip([*range(3, 3 + self.spatial)]).flatten(2)
+
+    def weight_from_matrix(self, matrix: Tensor) -> Tensor:
+        """The inverse of `weight_matrix`."""
+        shape = (self.in_channels // self.groups, *self.kernel_size)
+        return matrix.unflatten(2, shape).flip([*range(3, 3 + self.spatial)]).transpose(1, 2).flatten(0, 1)
+
+    def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
+        """Zeros between samples and around them; an ordinary convolution of stride 1 follows."""
+        extra = self._extra
+        sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], self.stride, strict=True)]
+        stuffed = x.new_zeros(*x.shape[:2], *sizes)
+        stuffed[(..., *[slice(None, None, s) for s in self.stride])] = x
+        pad = []
+        for k, d, p, e in reversed(list(zip(self.kernel_size, self.dilation, self.padding, extra, strict=True))):
+            edge = d * (k - 1) - p
+            pad += [edge, edge + e]
+        return F.pad(stuffed, pad), (1,) * self.spatial, (0,) * self.spatial
+
+    def transposed_forward(self, x: Tensor, output_size: list[int] | None, base: Any) -> Tensor:
+        """`forward` with torch's rule for `output_size`."""
+        extra = base._output_padding(
+            self, x, output_size, self.stride, self.padding, self.kernel_size, self.spatial, self.dilation
+        )
+        self._extra = tuple(extra)
+        return self.crossbar_forward(x, lambda: base.forward(self, x, output_size))
+
+    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of the transposed convolution."""
+        bare = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, d, k in zip(x.shape[2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
+        ]
+        extra = [n - b for n, b in zip(grad.shape[2:], bare, strict=True)]
+        grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
+            grad, x, weight, None, self.stride, self.padding, self.dilation, True, extra, self.groups, [need[0], need[1], False]
+        )
+        return grad_x, grad_w
+
+
+def patches(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> Tensor:
+    """Sliding windows, as a view.
+
+    Shapes: x (batch, channels, *space); returns (batch, channels, *windows, *kernel).
+
+    Args:
+        x: the padded input.
+        kernel: window size.
+        stride: step between windows.
+        dilation: step within a window.
+
+    Returns:
+        The windows.
+    """
+    for i, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        x = x.unfold(2 + i, d * (k - 1) + 1, s)[..., ::d]
+    return x
+
+
+class CrossbarConv1d(_Direct, nn.Conv1d):
+    """`nn.Conv1d` on crossbars."""
+
+    spatial: ClassVar[int] = 1
+    sample_dims: ClassVar[int] = 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer on its chip."""
+        return self.crossbar_forward(input, lambda: nn.Conv1d.forward(self, input))
+
+
+class CrossbarConv2d(_Direct, nn.Conv2d):
+    """`nn.Conv2d` on crossbars."""
+
+    spatial: ClassVar[int] = 2
+    sample_dims: ClassVar[int] = 3
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer on its chip."""
+        return self.crossbar_forward(input, lambda: nn.Conv2d.forward(self, input))
+
+
+class CrossbarConv3d(_Direct, nn.Conv3d):
+    """`nn.Conv3d` on crossbars."""
+
+    spatial: ClassVar[int] = 3
+    sample_dims: ClassVar[int] = 4
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer on its chip."""
+        return self.crossbar_forward(input, lambda: nn.Conv3d.forward(self, input))
+
+
+class CrossbarConvTranspose1d(_Transposed, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` on crossbars."""
+
+    spatial: ClassVar[int] = 1
+    sample_dims: ClassVar[int] = 2
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The layer on its chip."""
+        return self.transposed_forward(input, output_size, nn.ConvTranspose1d)
+
+
+class CrossbarConvTranspose2d(_Transposed, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` on crossbars."""
+
+    spatial: ClassVar[int] = 2
+    sample_dims: ClassVar[int] = 3
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The layer on its chip."""
+        return self.transposed_forward(input, output_size, nn.ConvTranspose2d)
+
+
+class CrossbarConvTranspose3d(_Transposed, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` on crossbars."""
+
+    spatial: ClassVar[int] = 3
+    sample_dims: ClassVar[int] = 4
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The layer on its chip."""
+        return self.transposed_forward(input, output_size, nn.ConvTranspose3d)

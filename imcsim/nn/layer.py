@@ -1,0 +1,146 @@
+"""What every crossbar layer does: quantize, run the arrays, scale; with straight-through gradients."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from imcsim.errors import InputError
+from imcsim.kernels.collapsed import Collapsed
+from imcsim.nn.array import CrossbarArray
+
+
+class CrossbarLayer(nn.Module):
+    """Mixin of the crossbar layers: `weight` stays the float master copy, `array` holds what was programmed.
+
+    A subclass says how its weight is a matrix (`weight_matrix`), how codes become vectors on the word lines and products outputs
+    (`serial`), how one product is applied directly (`collapsed`), and the product's gradients (`product_gradients`).
+    """
+
+    array: CrossbarArray
+    weight: Tensor
+    bias: Tensor | None
+    sample_dims: ClassVar[int]
+    """Trailing input dimensions that share a dynamic range."""
+
+    @staticmethod
+    def from_float(module: nn.Module, cls: type[nn.Module]) -> nn.Module:
+        """A crossbar layer with the parameters, buffers and options of a torch layer.
+
+        Args:
+            module: the layer; its `__dict__` is taken over.
+            cls: the crossbar class.
+
+        Returns:
+            The layer, still without `array`.
+        """
+        layer = cls.__new__(cls)
+        layer.__dict__ = {key: value.copy() if isinstance(value, dict) else value for key, value in module.__dict__.items()}
+        return layer
+
+    def weight_matrix(self, weight: Tensor) -> Tensor:
+        """The weight as (groups, outputs, inputs)."""
+        raise NotImplementedError
+
+    def weight_from_matrix(self, matrix: Tensor) -> Tensor:
+        """The inverse of `weight_matrix`."""
+        raise NotImplementedError
+
+    def bias_gradient(self, grad: Tensor) -> Tensor:
+        """Sum of the output's gradient over all but the outputs."""
+        raise NotImplementedError
+
+    def vectors(self, x_int: Tensor) -> Tensor:
+        """Codes (batch, ...) to what drives the word lines, (groups, vectors, inputs)."""
+        raise NotImplementedError
+
+    def serial(self, x_int: Tensor) -> Tensor:
+        """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
+        raise NotImplementedError
+
+    def collapsed(self, x_int: Tensor, product: Collapsed) -> Tensor:
+        """Codes (batch, ...) to integer products in one go."""
+        raise NotImplementedError
+
+    def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
+        """``s_w s_x`` in a shape that broadcasts to `out`."""
+        raise NotImplementedError
+
+    def output_bias(self, out: Tensor) -> Tensor | None:
+        """The bias in a shape that broadcasts to `out`."""
+        raise NotImplementedError
+
+    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of the layer's float product to input and weight."""
+        raise NotImplementedError
+
+    def run_chip(self, x: Tensor) -> Tensor:
+        """The layer's output on the chip, bias included.
+
+        Shapes: x (batch, ...); returns (batch, outputs, ...), of x's dtype.
+        """
+        array = self.array
+        array.sync(self.weight)
+        codes, scale = array.quantize(x, self.sample_dims)
+        plan = array.plan(x.dtype)
+        product = self.collapsed(codes, plan.product) if plan.product is not None else self.serial(codes)
+        bias = self.output_bias(product)
+        factor = self.output_scale(scale, product)
+        if product.dtype != torch.float64:
+            product = product.double()
+        out = product.mul_(factor)
+        if bias is not None:
+            out += bias.double()
+        return out.to(x.dtype)
+
+    def chip_forward(self, x: Tensor) -> Tensor:
+        """`forward` of every crossbar layer: outside autocast, in the weight's dtype, differentiable.
+
+        Shapes: x (batch, ...).
+
+        Raises:
+            InputError: x is not a floating-point tensor.
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it with .float()")
+        device_type = x.device.type
+        autocast = torch.is_autocast_enabled(device_type)
+        with torch.autocast(device_type, enabled=False):
+            inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
+            if torch.is_grad_enabled() and (inner.requires_grad or self.weight.requires_grad):
+                out = _StraightThrough.apply(inner, self.weight, self.bias, self)
+            else:
+                with torch.no_grad():
+                    out = self.run_chip(inner)
+            return out.to(torch.get_autocast_dtype(device_type) if autocast else x.dtype)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The chip's output forward; backward the gradient of the product of quantized inputs and weights, clipped inputs pass none."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: CrossbarLayer) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.layer = layer  # type: ignore[attr-defined]
+        return layer.run_chip(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+        x, weight = ctx.saved_tensors
+        layer: CrossbarLayer = ctx.layer
+        array = layer.array
+        codes, scale = array.quantize(x, layer.sample_dims)
+        x_q = codes * scale
+        w_q = layer.weight_from_matrix((array.w_int * array.scale).to(x.dtype))
+        need = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
+        grad_x, grad_w = layer.product_gradients(grad.to(x.dtype), x_q.to(x.dtype), w_q, need)
+        if grad_x is not None:
+            full = array.full_scale(x, layer.sample_dims)
+            inside = (x <= full) & (x >= (-full if array.signed else torch.zeros_like(x)))
+            grad_x = grad_x * inside
+        grad_b = layer.bias_gradient(grad) if ctx.needs_input_grad[2] else None
+        return grad_x, None if grad_w is None else grad_w.to(weight.dtype), grad_b, None

@@ -1,0 +1,82 @@
+"""Fully connected layers on crossbars."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imcsim.errors import InputError
+from imcsim.kernels.collapsed import Collapsed
+from imcsim.nn.layer import CrossbarLayer
+
+
+class CrossbarLinear(CrossbarLayer, nn.Linear):
+    """`nn.Linear` on crossbars.
+
+    Shapes: input (*, in_features); output (*, out_features).
+    """
+
+    sample_dims: ClassVar[int] = 1
+
+    def weight_matrix(self, weight: Tensor) -> Tensor:
+        """Shapes: (outputs, inputs) -> (1, outputs, inputs)."""
+        return weight.unsqueeze(0)
+
+    def weight_from_matrix(self, matrix: Tensor) -> Tensor:
+        """The inverse of `weight_matrix`."""
+        return matrix[0]
+
+    def vectors(self, x_int: Tensor) -> Tensor:
+        """Shapes: (*, inputs) -> (1, vectors, inputs)."""
+        return x_int.reshape(1, -1, self.in_features)
+
+    def serial(self, x_int: Tensor) -> Tensor:
+        """Shapes: (*, inputs) -> (*, outputs)."""
+        out = self.array.plan(x_int.dtype).run(self.vectors(x_int))
+        return out.view(*x_int.shape[:-1], self.out_features)
+
+    def collapsed(self, x_int: Tensor, product: Collapsed) -> Tensor:
+        """Shapes: (*, inputs) -> (*, outputs)."""
+        parts = [F.linear(x_int.to(piece.dtype), piece[0]) for piece in product.pieces]
+        out = combine(parts, product.shifts)
+        return out if product.constant is None else out.double() + product.constant[0]
+
+    def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
+        """Shapes: (outputs or 1) or with a dynamic range (*, outputs or 1)."""
+        return self.array.scale.flatten() * input_scale
+
+    def output_bias(self, out: Tensor) -> Tensor | None:
+        """Shapes: (outputs,)."""
+        return None if self.bias is None else self.bias.detach()
+
+    def bias_gradient(self, grad: Tensor) -> Tensor:
+        """Shapes: (*, outputs) -> (outputs,)."""
+        return grad.flatten(0, -2).sum(0) if grad.dim() > 1 else grad
+
+    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of ``x weight^T``."""
+        grad_x = grad @ weight if need[0] else None
+        grad_w = grad.reshape(-1, self.out_features).T @ x.reshape(-1, self.in_features) if need[1] else None
+        return grad_x, grad_w
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer on its chip."""
+        if isinstance(input, Tensor) and (input.dim() == 0 or input.shape[-1] != self.in_features):
+            raise InputError(f"layer {self.array.name!r} takes (..., {self.in_features}) inputs, but got {tuple(input.shape)}; check the layer before it")
+        if self.array.observer is not None:
+            self.array.observer(input)
+            return nn.Linear.forward(self, input)
+        return self.chip_forward(input)
+
+
+def combine(parts: list[Tensor], shifts: tuple[int, ...]) -> Tensor:
+    """``sum_p 2^shift_p part_p``, exact: one part as it is, several in float64."""
+    if len(parts) == 1:
+        return parts[0]
+    out = parts[0].double()
+    for part, shift in zip(parts[1:], shifts[1:], strict=True):
+        out = torch.add(out, part.double(), alpha=1 << shift)
+    return out

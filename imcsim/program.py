@@ -1,0 +1,69 @@
+"""Writing, ageing and reading the arrays of a whole model."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+from torch import nn
+
+from imcsim.convert import arrays
+from imcsim.errors import InputError
+
+
+def program(sim: nn.Module, seed: int = 0) -> None:
+    """Write every array anew: programming error, device-to-device spread, faults. Ages restart at 0.
+
+    The same seed gives the same chip on any machine and device, whatever was drawn before.
+
+    Args:
+        sim: a converted model.
+        seed: any integer.
+
+    Raises:
+        InputError: the seed is not an integer.
+        ConversionError: the model was not converted.
+    """
+    number = _integer(seed, "program")
+    for layer, array in arrays(sim):
+        array.program(number)
+        array.sync(layer.weight)
+
+
+def age(sim: nn.Module, seconds: float) -> None:
+    """Let the arrays drift to an absolute time since their verify read; not cumulative, ``age(sim, 0)`` is as programmed.
+
+    Args:
+        sim: a converted model.
+        seconds: the time, 0 or more.
+
+    Raises:
+        InputError: the time is negative or not finite.
+        ConversionError: the model was not converted.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not math.isfinite(seconds) or seconds < 0:
+        raise InputError(f"age: seconds = {seconds!r} is not a time since programming; give 0 or a positive number of seconds")
+    for _, array in arrays(sim):
+        array.age(float(seconds))
+
+
+def seed_reads(sim: nn.Module, seed: int = 0) -> None:
+    """Restart the stream of read noise: the next sample is number 0.
+
+    Args:
+        sim: a converted model.
+        seed: any integer.
+
+    Raises:
+        InputError: the seed is not an integer.
+        ConversionError: the model was not converted.
+    """
+    number = _integer(seed, "seed_reads")
+    for _, array in arrays(sim):
+        array.seed_reads(number)
+
+
+def _integer(seed: int, what: str) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise InputError(f"{what}: seed = {seed!r} is not an integer; give one such as 0")
+    return int(seed)

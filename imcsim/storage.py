@@ -1,0 +1,117 @@
+"""Converted models on disk: safetensors, programmed state included, no pickle."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from imcsim.convert import HardwareMap, arrays, convert, digital_layers
+from imcsim.errors import ConversionError, DataError, FileMissingError
+from imcsim.fold import FoldedBatchNorm
+from imcsim.hardware import Hardware, write_atomically
+
+FORMAT = "imcsim 1"
+
+
+def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a converted model: weights, hardware, ranges and programmed arrays.
+
+    Args:
+        sim: a converted model.
+        path: a .safetensors file; written under a temporary name and renamed.
+
+    Raises:
+        ConversionError: the model was not converted.
+        FileMissingError: the folder does not exist.
+    """
+    layers = arrays(sim)
+    for layer, array in layers:
+        array.sync(layer.weight)
+    names = {id(module): name for name, module in sim.named_modules()}
+    meta = {
+        "format": FORMAT,
+        "fold_batchnorm": any(isinstance(m, FoldedBatchNorm) for m in sim.modules()),
+        "engine": {names[id(layer)]: array.engine for layer, array in layers},
+        "hardware": {names[id(layer)]: array.hardware.model_dump(by_alias=True, exclude_unset=True, mode="json") for layer, array in layers},
+        "state": {
+            names[id(layer)]: {"seed": array.seed, "seconds": array.seconds, "read_seed": array.read_seed, "samples_read": array.samples_read, "by_user": array.programmed_by_user}
+            for layer, array in layers
+        },
+    }
+    tensors: dict[str, Tensor] = {}
+    storage: set[tuple[Any, ...]] = set()
+    for key, value in sim.state_dict().items():
+        if isinstance(value, Tensor):
+            place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+            tensors[key] = value.contiguous().clone() if place in storage else value.contiguous()
+            storage.add(place)
+    write_atomically(Path(path), to_bytes(tensors, {"imcsim": json.dumps(meta)}))
+
+
+def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+    """Read a converted model back.
+
+    Args:
+        path: what `save` wrote.
+        model: the float model's architecture; left as it is, its weights do not matter.
+
+    Returns:
+        The converted model as it was saved, its arrays not programmed again.
+
+    Raises:
+        FileMissingError: there is no such file.
+        DataError: it is truncated or not one that `save` wrote.
+        ConversionError: it belongs to another architecture.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileMissingError(f"{str(file)!r} does not exist; give the path that imcsim.save wrote")
+    try:
+        with safe_open(str(file), framework="pt") as stored:
+            meta = json.loads((stored.metadata() or {}).get("imcsim", "null"))
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118  (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{str(file)!r} is not a complete safetensors file ({error}); save the model again") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise DataError(f"{str(file)!r} was not written by imcsim.save (format {FORMAT!r}); for a plain checkpoint use load_state_dict and imcsim.convert")
+    chips: HardwareMap = {glob.escape(name): Hardware.model_validate(_revive(chip)) for name, chip in meta["hardware"].items()}
+    base = model if not meta["fold_batchnorm"] else _in_eval_mode(model)
+    sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"])
+    digital_layers(sim)
+    names = dict(sim.named_modules())
+    for name, state in meta["state"].items():
+        array: Any = names[name].array
+        array.engine = meta["engine"][name]
+        array.seed, array.seconds, array.programmed_by_user = state["seed"], state["seconds"], state["by_user"]
+        array.read_seed, array.samples_read = state["read_seed"], state["samples_read"]
+    try:
+        with torch.no_grad():
+            sim.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ConversionError(f"{str(file)!r} belongs to another architecture: {error}") from None
+    for layer, array in arrays(sim):
+        array.sync(layer.weight)
+    sim.train(model.training)
+    return sim
+
+
+def _revive(chip: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity: pydantic writes it as null."""
+    device = chip.get("device")
+    if isinstance(device, dict) and "on_off_ratio" in device and device["on_off_ratio"] is None:
+        device["on_off_ratio"] = float("inf")
+    return chip
+
+
+def _in_eval_mode(model: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(model).eval()

@@ -1,0 +1,140 @@
+"""What each layer of a converted model became."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from imcsim.convert import arrays, digital_layers
+from imcsim.errors import CalibrationError
+from imcsim.hardware import Hardware
+from imcsim.mapping import placement_of
+from imcsim.nn.array import CrossbarArray
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One row of `summary`.
+
+    Attributes:
+        name: module name.
+        kind: class of the layer.
+        became: what it runs as, or "digital".
+        matrix: groups x inputs x outputs.
+        arrays: physical arrays.
+        utilisation: fraction of their cells in use.
+        idle_columns: bit lines that hold nothing.
+        engine: what computes it.
+        reason: why that engine, or why the layer is digital.
+        effects: device effects that are on.
+        warnings: what a user should know.
+    """
+
+    name: str
+    kind: str
+    became: str
+    matrix: str = ""
+    arrays: int = 0
+    utilisation: float = 0.0
+    idle_columns: int = 0
+    engine: str = ""
+    reason: str = ""
+    effects: str = ""
+    warnings: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All rows; `str` gives a table, `frame` a pandas one."""
+
+    rows: tuple[LayerSummary, ...]
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a table."""
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def __str__(self) -> str:
+        table = Table(title=f"{sum(r.arrays for r in self.rows)} arrays", title_justify="left")
+        for column in ("layer", "became", "groups x in x out", "arrays", "used", "idle columns", "engine", "why / effects"):
+            table.add_column(column, overflow="fold")
+        for row in self.rows:
+            notes = "; ".join(part for part in (row.reason, row.effects, row.warnings) if part)
+            used = f"{100 * row.utilisation:.0f} %" if row.arrays else ""
+            idle = str(row.idle_columns) if row.arrays else ""
+            table.add_row(row.name or "(model)", row.became, row.matrix, str(row.arrays or ""), used, idle, row.engine, notes)
+        console = Console(width=160, no_color=True)
+        with console.capture() as capture:
+            console.print(table)
+        return capture.get()
+
+
+def summary(sim: nn.Module) -> Summary:
+    """One row a layer: what it became (or why it stayed digital), arrays, utilisation, engine and why.
+
+    Args:
+        sim: a converted model.
+
+    Returns:
+        The rows; `print` shows them as a table.
+
+    Raises:
+        ConversionError: the model was not converted.
+    """
+    found = {id(layer): array for layer, array in arrays(sim)}
+    digital = digital_layers(sim)
+    rows = []
+    for name, module in sim.named_modules():
+        if id(module) in found:
+            array = found[id(module)]
+            weight: Any = module.weight
+            array.sync(weight)
+            rows.append(_row(name, module, array))
+        elif name in digital:
+            rows.append(LayerSummary(name, type(module).__name__, "digital", reason=digital[name]))
+    return Summary(tuple(rows))
+
+
+def _row(name: str, module: nn.Module, array: CrossbarArray) -> LayerSummary:
+    hardware, weight = array.hardware, array.w_int
+    where = placement_of(array)
+    try:
+        plan = array.plan(next(module.parameters()).dtype)
+        engine, reason = plan.engine, plan.reason
+    except CalibrationError:
+        engine, reason = "", "not calibrated yet"
+    slices = array.slicing
+    adc = "ideal converter" if hardware.adc is None else f"{hardware.adc.bits}-bit ADC"
+    groups, outputs, inputs = weight.shape
+    return LayerSummary(
+        name=name,
+        kind=type(module).__name__.removeprefix("Crossbar"),
+        became=f"{hardware.weights.encoding}, {len(slices.widths)} x {'/'.join(str(w) for w in sorted(set(slices.widths)))} bit, {adc}",
+        matrix=f"{groups} x {inputs} x {outputs}",
+        arrays=where.arrays,
+        utilisation=where.utilisation,
+        idle_columns=where.idle_columns,
+        engine=engine,
+        reason=reason,
+        effects=", ".join(array.device_model.effects()),
+        warnings="; ".join([*array.device_model.notes(), *_range_warnings(hardware)]),
+    )
+
+
+def _range_warnings(hardware: Hardware) -> list[str]:
+    adc = hardware.adc
+    if adc is None or not isinstance(adc.range, tuple) or adc.kind == "sense_amp":
+        return []
+    lo, hi = adc.range
+    codes = (1 << adc.bits) - 1
+    zero = -lo * codes / (hi - lo)
+    if adc.kind == "uniform" or (adc.kind == "auto" and lo >= 0):
+        if not zero.is_integer():
+            return [f"zero lies between two codes of adc.range = [{lo:g}, {hi:g}]: every idle column reads as {abs(round(zero) - zero):.2f} LSB"]
+        if not 0 <= zero <= codes:
+            return [f"adc.range = [{lo:g}, {hi:g}] does not contain zero"]
+    return []
