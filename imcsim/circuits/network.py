@@ -1,21 +1,21 @@
 """The linear network of an array: rectangles of cells, joined in pairs until one is left.
 
-A rectangle meets the rest of the array at four sides: left and right ends of its word lines, top and bottom ends of its bit lines.
-It is described by what it answers to what its neighbours impose,
+A rectangle meets the rest of the array at four sides: left and right ends of its word lines, top and bottom
+ends of its bit lines. It is described by what it answers to what its neighbours impose,
 
     (I_left, V_right, V_top, I_bottom) = H (V_left, J_right, J_top, V_bottom) + offset,
 
-with every current counted in the direction from source to ground. Joining two rectangles along s wires eliminates s voltages and s
-currents. The matrix to solve, ``1 - P Q``, is one plus the product of a resistance and a conductance matrix, so its eigenvalues are at
-least one: no resistance is too small, zero included, and none too large. Nothing is divided by a conductance either, so open cells need
-no special case.
+with every current counted in the direction from source to ground. Joining two rectangles along s wires
+eliminates s voltages and s currents. The matrix to solve, ``1 - P Q``, is one plus the product of a
+resistance and a conductance matrix, so its eigenvalues are at least one: no resistance is too small, zero
+included, and none too large. Nothing is divided by a conductance either, so open cells need no special case.
 
-Rectangles of one generation are equal in shape and joined in one batched operation: an array of n x n cells takes 2 log2(n / 4) joins
-and O(n^3) work; eliminating it row by row takes n steps and O(n^4).
+Rectangles of one generation are equal in shape and joined in one batched operation: an array of n x n cells
+takes 2 log2(n / 4) joins and O(n^3) work; eliminating it row by row takes n steps and O(n^4).
 
 References:
-    A. George, SIAM J. Numer. Anal. 10, 1973, doi:10.1137/0710032 (nested dissection). R. Redheffer, J. Math. Phys. 41, 1962,
-    doi:10.1002/sapm1962411269 (the star product, which is the joining step).
+    A. George, SIAM J. Numer. Anal. 10, 1973, doi:10.1137/0710032 (nested dissection). R. Redheffer, J. Math.
+    Phys. 41, 1962, doi:10.1002/sapm19624111 (the star product, which is the joining step).
 """
 
 from __future__ import annotations
@@ -36,10 +36,13 @@ class Segments:
     """Every resistance of an array, float64.
 
     Attributes:
-        word: (rows, cols) ohm, the piece of word line left of each cell; the first includes the source's resistance.
-        bit: (rows, cols) ohm, the piece of bit line below each cell; the last includes that of the sense circuit.
+        word: (rows, cols) ohm, the piece of word line left of each cell; the first includes the source's
+            resistance.
+        bit: (rows, cols) ohm, the piece of bit line below each cell; the last includes that of the sense
+            circuit.
         series: (rows, cols) ohm, in series with each cell.
-        right: (rows,) ohm from the last cell to a second source of the same voltage; None: the right ends are open.
+        right: (rows,) ohm from the last cell to a second source of the same voltage; None: the right ends are
+            open.
         top: (cols,) ohm from the first cell to a second ground; None: the top ends are open.
     """
 
@@ -67,7 +70,8 @@ class Grid:
         width: its columns.
         inputs: the sides that something is imposed on, in the order L R T B.
         outputs: the sides whose answer is known.
-        response: (*batch, grid rows, grid cols, ports of outputs, ports of inputs + m); the last m columns are the offset.
+        response: (*batch, grid rows, grid cols, ports of outputs, ports of inputs + m); the last m columns
+            are the offset.
         m: columns of the offset, 0 where there is none.
     """
 
@@ -90,7 +94,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cells:
-    """What leads from the ports of the first generation to its cells: ``junction = reach x - drop i``, ``i = response x + free``."""
+    """From ports of the first generation to its cells: junction = reach x - drop i, i = response x + free."""
 
     reach: Tensor
     drop: Tensor
@@ -117,7 +121,7 @@ class Seam:
     sources: tuple[Tensor, Tensor]
 
     def imposed_on_children(self, imposed: Tensor) -> Tensor:
-        """Shapes: imposed (*batch, grid rows, grid cols, ports, m); returns the same of the children's grid."""
+        """Shapes: imposed (*batch, grid rows, grid cols, ports, m); returns those of the children."""
         ports, children = imposed.shape[-2], []
         for eliminated, source in zip(self.eliminated, self.sources, strict=True):
             inner = eliminated[..., :ports] @ imposed
@@ -135,10 +139,12 @@ class _Wiring:
     """Index tables of a join, one entry of each pair per child.
 
     Attributes:
-        columns: for each input port of the parent, the child's port; one past its last port where it belongs to the other child.
+        columns: for each input port of the parent, the child's port; one past its last port where it belongs
+            to the other child.
         rows: the child's output ports that the parent keeps.
         order: puts the kept rows of both children into the parent's order.
-        sources: for each input port of the child, the parent's port; past those, the eliminated wires; past those, nothing imposed.
+        sources: for each input port of the child, the parent's port; past those, the eliminated wires; past
+            those, nothing imposed.
     """
 
     columns: tuple[Tensor, Tensor]
@@ -161,12 +167,15 @@ def _tiled(t: Tensor, height: int, width: int) -> Tensor:
     return t.unflatten(-1, (-1, width)).unflatten(-3, (-1, height)).transpose(-3, -2)
 
 
-def solve_cells(g: Tensor, segments: Segments, emf: Tensor | None, height: int, width: int) -> tuple[Grid, Cells]:
-    """Solve small rectangles for their cell currents, ``(1 + D Z) i = D (E x + emf)`` with D the conductances.
+def solve_cells(
+    g: Tensor, segments: Segments, emf: Tensor | None, height: int, width: int
+) -> tuple[Grid, Cells]:
+    """Solve small rectangles for their cell currents, ``(1 + D Z) i = D (E x + emf)``.
 
-    With ``along`` the resistance between a cell and the left end of its word line and ``below`` that to the bottom of its bit line, two
-    cells of a row share the smaller ``along`` and two of a column the smaller ``below``: these make Z, with the series resistance on
-    its diagonal. E x is the voltage at each cell's position when no cell conducts.
+    D are the conductances. With ``along`` the resistance between a cell and the left end of its word line and
+    ``below`` that to the bottom of its bit line, two cells of a row share the smaller ``along`` and two of a
+    column the smaller ``below``: these make Z, with the series resistance on its diagonal. E x is the voltage
+    at each cell's position when no cell conducts.
 
     Shapes: g (*batch, rows, cols), emf (*batch, rows, cols, m), rows and cols multiples of height and width.
     """
@@ -191,9 +200,13 @@ def solve_cells(g: Tensor, segments: Segments, emf: Tensor | None, height: int, 
 
 def _reach(along: Tensor, below: Tensor) -> Tensor:
     *grid, height, width = along.shape
-    of_row = torch.eye(height, dtype=along.dtype, device=along.device)[:, None, :].expand(*grid, height, width, height)
+    of_row = torch.eye(height, dtype=along.dtype, device=along.device)[:, None, :].expand(
+        *grid, height, width, height
+    )
     of_col = torch.eye(width, dtype=along.dtype, device=along.device).expand(*grid, height, width, width)
-    return torch.cat((of_row, -along[..., None] * of_row, -below[..., None] * of_col, -of_col), -1).flatten(-3, -2)
+    return torch.cat((of_row, -along[..., None] * of_row, -below[..., None] * of_col, -of_col), -1).flatten(
+        -3, -2
+    )
 
 
 def _shared(along: Tensor, below: Tensor) -> Tensor:
@@ -223,21 +236,25 @@ def _wires(along: Tensor, below: Tensor) -> Tensor:
 
 
 def join(grid: Grid, along_rows: bool, inputs: str, outputs: str) -> tuple[Grid, Seam]:
-    """Join the neighbours of each row of the grid (`along_rows`) or of each column; keep the sides `inputs` and `outputs`.
+    """Join neighbours in each row of the grid (`along_rows`) or column; keep sides `inputs` and `outputs`.
 
-    The first child answers with the voltages V of the wires between them, the second with their currents J: ``V = a1 + P J``,
-    ``J = a2 + Q V``. Along rows the first is the left one, along columns the lower one.
+    The first child answers with the voltages V of the wires between them, the second with their currents J:
+    ``V = a1 + P J``, ``J = a2 + Q V``. Along rows the first is the left one, along columns the lower one.
     """
     h, m = grid.response, grid.m
     if along_rows:
         first, second, given, takes = h[..., 0::2, :, :], h[..., 1::2, :, :], "R", "L"
     else:
         first, second, given, takes = h[..., 1::2, :, :, :], h[..., 0::2, :, :, :], "T", "B"
-    wiring = _wiring(grid.height, grid.width, grid.inputs, grid.outputs, inputs, outputs, along_rows, str(h.device))
+    wiring = _wiring(
+        grid.height, grid.width, grid.inputs, grid.outputs, inputs, outputs, along_rows, str(h.device)
+    )
     n = h.shape[-1] - m
     offset = torch.arange(n + 1, n + 1 + m, device=h.device)
     columns = [torch.cat((c, offset)) for c in wiring.columns]
-    spread1, spread2 = (_blank_at(child, n).index_select(-1, c) for child, c in zip((first, second), columns, strict=True))
+    spread1, spread2 = (
+        _blank_at(child, n).index_select(-1, c) for child, c in zip((first, second), columns, strict=True)
+    )
     in1, in2 = grid.ports(given, grid.inputs), grid.ports(takes, grid.inputs)
     out1, out2 = grid.ports(given, grid.outputs), grid.ports(takes, grid.outputs)
     p, q = first[..., out1, in1], second[..., out2, in2]
@@ -254,7 +271,9 @@ def join(grid: Grid, along_rows: bool, inputs: str, outputs: str) -> tuple[Grid,
     ]
     response = torch.cat(answers, -2).index_select(-2, wiring.order)
     height, width = (grid.height, 2 * grid.width) if along_rows else (2 * grid.height, grid.width)
-    return Grid(height, width, inputs, outputs, response, m), Seam(along_rows, (current, voltage), wiring.sources)
+    return Grid(height, width, inputs, outputs, response, m), Seam(
+        along_rows, (current, voltage), wiring.sources
+    )
 
 
 def _blank_at(t: Tensor, n: int) -> Tensor:
@@ -264,7 +283,14 @@ def _blank_at(t: Tensor, n: int) -> Tensor:
 
 @lru_cache(maxsize=1024)
 def _wiring(
-    height: int, width: int, inputs: str, outputs: str, kept_in: str, kept_out: str, along_rows: bool, device: str
+    height: int,
+    width: int,
+    inputs: str,
+    outputs: str,
+    kept_in: str,
+    kept_out: str,
+    along_rows: bool,
+    device: str,
 ) -> _Wiring:
     given, takes = ("R", "L") if along_rows else ("T", "B")
     joined = height if along_rows else width
@@ -286,8 +312,16 @@ def _wiring(
 
 def _owners(height: int, width: int, present: str, kept: str, along_rows: bool) -> tuple[Tensor, Tensor]:
     """For each port of the parent, which child has it (0 or 1) and where in the child's layout."""
-    children = {"L": (0,), "R": (1,), "T": (0, 1), "B": (0, 1)} if along_rows else {"L": (1, 0), "R": (1, 0), "T": (1,), "B": (0,)}
+    children = (
+        {"L": (0,), "R": (1,), "T": (0, 1), "B": (0, 1)}
+        if along_rows
+        else {"L": (1, 0), "R": (1, 0), "T": (1,), "B": (0,)}
+    )
     sides = Grid(height, width, present, present, torch.empty(0), 0)
-    pieces = [(child, torch.arange(height + height + width + width)[sides.ports(s, present)]) for s in kept for child in children[s]]
+    pieces = [
+        (child, torch.arange(height + height + width + width)[sides.ports(s, present)])
+        for s in kept
+        for child in children[s]
+    ]
     owner = torch.cat([torch.full_like(port, child) for child, port in pieces])
     return owner, torch.cat([port for _, port in pieces])

@@ -1,4 +1,4 @@
-"""An array between its sources and its grounds: the exact map of a linear array, and the voltages across its cells."""
+"""An array between its sources and its grounds: its exact map, and the voltages across its cells."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ def transfer(g: Tensor, segments: Segments) -> Tensor:
 
 
 def junction_voltages(
-    g: Tensor, segments: Segments, source_V: Tensor, ground_V: Tensor | None = None, emf_V: Tensor | None = None
+    g: Tensor,
+    segments: Segments,
+    source_V: Tensor,
+    ground_V: Tensor | None = None,
+    emf_V: Tensor | None = None,
 ) -> Tensor:
     """Voltages across the cells, without the drop over their series resistance.
 
     Each cell conducts ``g (junction + emf)``.
 
-    Shapes: g (*batch, rows, cols), source_V (*batch, rows, m), ground_V (*batch, cols, m), emf_V (*batch, rows, cols, m); returns
-        (*batch, rows, cols, m).
+    Shapes: g (*batch, rows, cols), source_V (*batch, rows, m), ground_V (*batch, cols, m), emf_V (*batch,
+        rows, cols, m); returns (*batch, rows, cols, m).
     """
     rows, cols = g.shape[-2:]
     grid, padded, trail = _reduced(g, segments, emf_V, grounds_driven=ground_V is not None)
@@ -49,7 +53,7 @@ def junction_voltages(
 def _reduced(
     g: Tensor, segments: Segments, emf: Tensor | None, *, grounds_driven: bool
 ) -> tuple[Grid, Segments, tuple[Cells, list[Seam]]]:
-    """Join everything into one rectangle, dropping the sides at which nothing is imposed or asked as soon as all have reached them."""
+    """Join everything into one rectangle; drop the sides where nothing is imposed or asked once reached."""
     (height, rows), (width, cols) = (leaf_and_size(n) for n in g.shape[-2:])
     above, beside = rows - g.shape[-2], cols - g.shape[-1]
     padded = segments.padded(rows, cols)
@@ -76,7 +80,8 @@ def _side(name: str, wanted: bool) -> str:
 def _closed(grid: Grid, segments: Segments, source: Tensor, ground: Tensor | None) -> tuple[Tensor, Tensor]:
     """Connect the sources and the grounds.
 
-    A second source of word line a imposes ``V_right - r J_right = source``, a second ground ``V_top + r J_top = ground``.
+    A second source of word line a imposes ``V_right - r J_right = source``, a second ground ``V_top + r J_top
+    = ground``.
 
     Returns:
         What is imposed on the rectangle, and the current into the grounds of each column.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from imcsim.functional.adc import Converter, convert
 from imcsim.functional.dac import PulseTrain, digits
+from imcsim.functional.noise import ReadStream
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Columns:
         gains: digital weight of one level of each stream.
         baseline: g_min's contribution to each stream in levels per unit of digit sum, where it is not part of `cells`.
         flip: (reads, groups, streams, outputs), -1 where the column is stored flipped, else 1; None: nothing is flipped.
+        variance: (groups, streams, inputs, outputs) white read noise of each cell in levels squared, or None.
     """
 
     cells: Tensor
@@ -32,6 +34,7 @@ class Columns:
     gains: tuple[float, ...]
     baseline: tuple[float, ...]
     flip: Tensor | None = None
+    variance: Tensor | None = None
 
 
 def stream_sums(
@@ -40,11 +43,13 @@ def stream_sums(
     train: PulseTrain,
     converters: tuple[Converter, ...] | None,
     snap: tuple[float, ...] | None = None,
+    stream: ReadStream | None = None,
 ) -> Tensor:
     """Digitised and digitally summed column currents, in units of one integer product.
 
     ``sum_q gain_q step_q sum_r flip_rq sum_t weight_t (code_rqt - zero_q)`` with
     ``code = ADC(sum_rows digit_t (cell + baseline_q))``; without converters ``step (code - zero)`` is the current itself.
+    Each conversion sees white read noise of variance ``sum_rows digit_t^2 variance``, the exact distribution of independent cells.
     With `snap` each converted value is first rounded to the nearest whole level above the known baseline:
     ``rint(step (code - origin) - snap_q sum_rows digit)`` replaces ``step (code - zero)``.
 
@@ -56,6 +61,7 @@ def stream_sums(
         train: how input codes become pulses.
         converters: one a stream, or None for ideal ones.
         snap: the known baseline of each stream in levels per unit of digit sum, to be removed before rounding; None: no snapping.
+        stream: where read noise is drawn from; None: there is none.
 
     Returns:
         The sum, before the corrections that `imcsim.functional.correction` describes.
@@ -63,20 +69,51 @@ def stream_sums(
     cells = columns.cells.double()
     pulses = digits(x_int.double(), train)
     out = torch.zeros(*x_int.shape[:2], cells.shape[-1], dtype=torch.float64, device=x_int.device)
-    for q, gain in enumerate(columns.gains):
-        converter = None if converters is None else converters[q]
-        total = torch.zeros_like(out)
-        for r, (start, stop) in enumerate(columns.reads):
-            flip = 1.0 if columns.flip is None else columns.flip[r, :, q, None, :].double()
-            for weight, pulse in zip(train.weights, pulses[..., start:stop], strict=True):
+    totals = torch.zeros(len(columns.gains), *out.shape, dtype=torch.float64, device=x_int.device)
+    for r, (start, stop) in enumerate(columns.reads):
+        normals = read_normals(columns, train, r, stream, 0, x_int.shape[1])
+        for t, (weight, pulse) in enumerate(zip(train.weights, pulses[..., start:stop], strict=True)):
+            drive = pulse.sum(-1, keepdim=True)
+            for q in range(len(columns.gains)):
                 current = pulse @ cells[:, q, start:stop]
-                drive = pulse.sum(-1, keepdim=True)
                 if columns.baseline[q]:
                     current = current + columns.baseline[q] * drive
+                if normals is not None and columns.variance is not None:
+                    variance = pulse.square() @ columns.variance[:, q, start:stop].double()
+                    current = current + variance.sqrt() * normals[:, t, :, q].double()
+                converter = None if converters is None else converters[q]
                 code = current if converter is None else convert(current, converter)
                 if snap is not None and converter is not None:
                     code = torch.round((code + converter.residue) * converter.step - snap[q] * drive)
-                total += weight * flip * code
-        step = 1.0 if converter is None or snap is not None else converter.step
-        out += gain * step * total
+                flip = 1.0 if columns.flip is None else columns.flip[r, :, q, None, :].double()
+                totals[q] += weight * flip * code
+    for q, gain in enumerate(columns.gains):
+        step = 1.0 if converters is None or snap is not None else converters[q].step
+        out += gain * step * totals[q]
     return out
+
+
+def read_normals(
+    columns: Columns, train: PulseTrain, read: int, stream: ReadStream | None, start: int, count: int
+) -> Tensor | None:
+    """Standard normal draws of every conversion of some vectors at one read.
+
+    Shapes: returns (groups, cycles, vectors, streams, outputs) float32.
+
+    Args:
+        columns: the bit lines.
+        train: the pulses.
+        read: index of the read.
+        stream: where they are drawn from, or None.
+        start: first vector.
+        count: vectors.
+
+    Returns:
+        The draws, or None without read noise.
+    """
+    if stream is None or columns.variance is None:
+        return None
+    groups, streams, _, outputs = columns.cells.shape
+    shape = (count, groups, len(train.weights), streams, outputs)
+    drawn = stream.of_vectors(read, start, count, groups * len(train.weights) * streams * outputs)
+    return torch.from_numpy(drawn).view(shape).permute(1, 2, 0, 3, 4).to(columns.cells.device)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def keyed_generator(seed: int, name: str, purpose: str) -> np.random.Generator:
@@ -20,31 +22,64 @@ def keyed_generator(seed: int, name: str, purpose: str) -> np.random.Generator:
     Returns:
         A generator that shares no state with any other.
     """
-    digest = hashlib.sha256(f"{seed}\x00{name}\x00{purpose}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    return np.random.Generator(np.random.Philox(key=_key(seed, name, purpose)))
 
 
-def sample_normals(seed: int, name: str, first: int, count: int, size: int) -> np.ndarray:
-    """Standard normal draws of each sample of a batch, independent of how samples are batched.
+@dataclass(frozen=True)
+class ReadStream:
+    """Where the read noise of a batch comes from: every sample has draws of its own, however samples are batched.
 
-    Sample i draws from its own block of the Philox counter: the counter's third word is the sample's index.
-
-    Shapes: returns (count, size) float32.
-
-    Args:
+    Attributes:
         seed: the user's seed.
         name: the module's name.
-        first: index of the first sample since the stream was restarted.
-        count: samples.
-        size: draws a sample.
-
-    Returns:
-        The draws.
+        first: index of the batch's first sample since the stream was restarted.
+        vectors: input vectors of one sample; vector v of a batch belongs to sample ``first + v // vectors``.
+        purpose: tells draws of different columns apart.
     """
-    digest = hashlib.sha256(f"{seed}\x00{name}\x00read".encode()).digest()
-    key = int.from_bytes(digest[:16], "little")
-    out = np.empty((count, size), dtype=np.float32)
-    for i in range(count):
-        bits = np.random.Philox(key=key, counter=[0, 0, first + i, 0])
-        np.random.Generator(bits).standard_normal(dtype=np.float32, out=out[i])
-    return out
+
+    seed: int
+    name: str
+    first: int
+    vectors: int
+    purpose: str = "read"
+
+    def skip(self, samples: int) -> ReadStream:
+        """The stream from a later sample on."""
+        return replace(self, first=self.first + samples)
+
+    def of_vectors(self, read: int, start: int, count: int, size: int) -> NDArray[np.float32]:
+        """Standard normal draws of some vectors at one read of the arrays.
+
+        Shapes: returns (count, size).
+
+        Args:
+            read: index of the read.
+            start: first vector of the batch.
+            count: vectors.
+            size: draws a vector.
+
+        Returns:
+            The draws; a vector's depend on its sample, its place in it and the read alone.
+        """
+        return self._draw([(v % self.vectors, self.first + v // self.vectors, read + 1) for v in range(start, start + count)], size)
+
+    def of_samples(self, count: int, size: int) -> NDArray[np.float32]:
+        """Standard normal draws of whole samples. Shapes: returns (count, size)."""
+        return self._draw([(0, self.first + i, 0) for i in range(count)], size)
+
+    def _draw(self, counters: list[tuple[int, int, int]], size: int) -> NDArray[np.float32]:
+        bits = np.random.Philox(key=_key(self.seed, self.name, self.purpose))
+        generator, state = np.random.Generator(bits), bits.state
+        out = np.empty((len(counters), size), dtype=np.float32)
+        for row, counter in zip(out, counters, strict=True):
+            state["state"]["counter"] = np.array([0, *counter], dtype=np.uint64)
+            state["buffer_pos"] = 4
+            state["has_uint32"] = 0
+            bits.state = state
+            generator.standard_normal(dtype=np.float32, out=row)
+        return out
+
+
+def _key(seed: int, name: str, purpose: str) -> int:
+    digest = hashlib.sha256(f"{seed}\x00{name}\x00{purpose}".encode()).digest()
+    return int.from_bytes(digest[:16], "little")

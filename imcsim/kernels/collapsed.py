@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from imcsim.functional.dac import PulseTrain, digits
 from imcsim.functional.mvm import Columns
 from imcsim.kernels.job import Job
 
@@ -21,11 +22,15 @@ class Collapsed:
         pieces: each (groups, outputs, inputs); several where one product would leave float32's exact integers.
         shifts: power of two of each piece.
         constant: (groups, outputs) float64, or None.
+        variance: (groups, outputs, inputs) read-noise variance a unit of `pulse_energy`, or None.
+        exact: whole numbers, whose sums do not depend on their order.
     """
 
     pieces: tuple[Tensor, ...]
     shifts: tuple[int, ...]
     constant: Tensor | None = None
+    variance: Tensor | None = None
+    exact: bool = True
 
 
 def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:
@@ -48,7 +53,8 @@ def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:
     shift = job.train.shift
     constant = job.correction.constant + shift * weight.sum(-1)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return Collapsed((weight.to(wide),), (0,), constant if shift else None)
+    variance = None if job.columns.variance is None else noise_variance(job.columns).to(wide)
+    return Collapsed((weight.to(wide),), (0,), constant if shift else None, variance, exact=False)
 
 
 def _exact_pieces(w_int: Tensor, input_top: int) -> Collapsed:
@@ -98,3 +104,59 @@ def effective_weight(job: Job) -> Tensor:
             unit = job.unit.cells[:, 0, start:stop].double() + job.unit.baseline[0] - job.unit_baseline
             out[:, start:stop] += job.correction.unit[r, :, None] * unit
     return out.transpose(1, 2)
+
+
+def noise_variance(columns: Columns) -> Tensor:
+    """Read-noise variance of an output per unit of `pulse_energy` of each input: ``sum_q gain_q^2 variance_q``.
+
+    Shapes: returns (groups, outputs, inputs).
+
+    Args:
+        columns: bit lines with read noise.
+
+    Returns:
+        The variances.
+
+    Raises:
+        ValueError: the columns have no read noise.
+    """
+    if columns.variance is None:
+        raise ValueError("the columns have no read noise")
+    gains = torch.tensor(columns.gains, dtype=columns.variance.dtype, device=columns.variance.device)
+    return torch.einsum("q,gqkc->gck", gains.square(), columns.variance)
+
+
+def pulse_energy(x_int: Tensor, train: PulseTrain) -> Tensor:
+    """``sum_t weight_t^2 digit_t^2`` of each code: independent reads of a cell add their variances.
+
+    Shapes: x_int (*any); returns the same.
+
+    Args:
+        x_int: input codes.
+        train: the pulses.
+
+    Returns:
+        The energies, looked up in a table over all codes.
+    """
+    low = -(1 << train.magnitude_bits)
+    codes = torch.arange(low, -low + 1, dtype=torch.float64, device=x_int.device)
+    if train.shift:
+        codes = codes.clamp(min=-train.shift, max=train.shift - 1)
+    elif not (train.polarity or train.sign_cycle):
+        codes = codes.clamp(min=0)
+    weights = torch.tensor(train.weights, dtype=torch.float64, device=x_int.device).square()
+    table = torch.einsum("t,tn->n", weights, digits(codes, train).square()).to(x_int.dtype)
+    return table[(x_int - low).to(torch.int64)]
+
+
+def combine(parts: list[Tensor], shifts: tuple[int, ...]) -> Tensor:
+    """``sum_p 2^shift_p part_p``, exact: one part as it is, several in float64.
+
+    Shapes: all the same.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    out = parts[0].double()
+    for part, shift in zip(parts[1:], shifts[1:], strict=True):
+        out = torch.add(out, part.double(), alpha=1 << shift)
+    return out

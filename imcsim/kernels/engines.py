@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from imcsim.functional import mvm
+from imcsim.functional.noise import ReadStream
 from imcsim.kernels import matmul
-from imcsim.kernels.collapsed import Collapsed, collapse
+from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.serial import integer_product
 
 ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "statistical")
+
+
+Run = Callable[[Tensor, ReadStream | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -24,13 +29,13 @@ class Choice:
     Attributes:
         engine: its name.
         reason: why it was chosen.
-        run: codes (groups, vectors, inputs) to products (groups, vectors, outputs) float64.
+        run: codes (groups, vectors, inputs) and the stream of read noise to products (groups, vectors, outputs) float64.
         product: the collapsed engine's single product, which a convolution applies directly.
     """
 
     engine: str
     reason: str
-    run: Callable[[Tensor], Tensor]
+    run: Run
     product: Collapsed | None = None
 
 
@@ -49,29 +54,36 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
         product = collapse(job, dtype)
         if isinstance(product, Collapsed):
             why = "converters lose nothing" if job.converters is not None else "ideal converters"
-            return Choice("collapsed", why, lambda x: _collapsed(x, product), product)
+            return Choice("collapsed", why, lambda x, stream: _collapsed(x, product, job, stream), product)
         if engine == "collapsed":
             return product
     if engine == "reference":
-        return Choice("reference", "asked for", lambda x: integer_product(x, job, lambda sent: _reference(sent, job)))
+        return Choice("reference", "asked for", _serial(job, mvm.stream_sums))
     if engine in ("auto", "matmul"):
         why = "asked for" if engine == "matmul" else (job.loss or "no single product")
-        return Choice("matmul", why, lambda x: integer_product(x, job, lambda sent: _matmul(sent, job)))
+        return Choice("matmul", why, _serial(job, partial(matmul.stream_sums, integer_cells=job.integer_cells)))
     return f"engine {engine!r} is not part of this version"
 
 
-def _reference(sent: Tensor, job: Job) -> Tensor:
-    return mvm.stream_sums(sent, job.columns, job.train, job.converters, job.snap)
+def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
+    def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
+        return integer_product(
+            x_int, job, lambda sent: sums(sent, job.columns, job.train, job.converters, job.snap, stream), stream
+        )
+
+    return run
 
 
-def _matmul(sent: Tensor, job: Job) -> Tensor:
-    return matmul.stream_sums(sent, job.columns, job.train, job.converters, job.snap, integer_cells=job.integer_cells)
+def _collapsed(x_int: Tensor, product: Collapsed, job: Job, stream: ReadStream | None) -> Tensor:
+    def multiply(x: Tensor, matrix: Tensor) -> Tensor:
+        return x.to(matrix.dtype) @ matrix.transpose(1, 2)
 
-
-def _collapsed(x_int: Tensor, product: Collapsed) -> Tensor:
-    out: Tensor | None = None
-    for piece, shift in zip(product.pieces, product.shifts, strict=True):
-        part = (x_int.to(piece.dtype) @ piece.transpose(1, 2)).double()
-        out = part if out is None else out + part * (1 << shift)
-    assert out is not None
-    return out if product.constant is None else out + product.constant[:, None]
+    out = combine([multiply(x_int, piece) for piece in product.pieces], product.shifts)
+    if product.constant is not None:
+        out = out.double() + product.constant[:, None]
+    if stream is not None and product.variance is not None:
+        samples = x_int.shape[1] // stream.vectors
+        spread = multiply(pulse_energy(x_int, job.train), product.variance).sqrt_()
+        drawn = torch.from_numpy(stream.of_samples(samples, out.shape[0] * stream.vectors * out.shape[2])).to(spread.device)
+        out = out + spread * drawn.view(samples, out.shape[0], stream.vectors, -1).transpose(0, 1).reshape_as(spread)
+    return out.double()

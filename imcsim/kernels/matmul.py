@@ -5,15 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from imcsim.functional.adc import Converter, convert
 from imcsim.functional.dac import PulseTrain, digits
-from imcsim.functional.mvm import Columns
+from imcsim.functional.mvm import Columns, read_normals
+from imcsim.functional.noise import ReadStream
 from imcsim.kernels.job import reach
 
 BLOCK_ELEMENTS = 1 << 22
 """Partial sums held at a time; bounds memory whatever the batch (16 MB in float32)."""
+
+ROW_MULTIPLE = 8
+"""Matrix products of real numbers are padded to a multiple of this many rows, so that their order of summation is that of any batch."""
 
 _EXACT_FLOAT32 = 1 << 24
 
@@ -24,6 +29,7 @@ def stream_sums(
     train: PulseTrain,
     converters: tuple[Converter, ...] | None,
     snap: tuple[float, ...] | None = None,
+    stream: ReadStream | None = None,
     *,
     integer_cells: bool,
 ) -> Tensor:
@@ -37,6 +43,7 @@ def stream_sums(
         train: the pulses.
         converters: one a stream, or None.
         snap: as in the reference.
+        stream: as in the reference.
         integer_cells: the cells are whole levels.
 
     Returns:
@@ -47,11 +54,14 @@ def stream_sums(
     constants = _constants(columns, train, converters, snap, integer_cells, x_int.dtype)
     cells = columns.cells.to(constants.dtype)
     per_vector = groups * len(train.weights) * streams * outputs
-    block = max(1, BLOCK_ELEMENTS // per_vector)
+    block = max(ROW_MULTIPLE, BLOCK_ELEMENTS // per_vector // ROW_MULTIPLE * ROW_MULTIPLE)
     out = torch.empty(groups, vectors, outputs, dtype=torch.float64, device=x_int.device)
     for first in range(0, vectors, block):
         part = slice(first, first + block)
-        out[:, part] = _block(x_int[:, part], cells, columns, train, converters, snap, constants)
+        codes = x_int[:, part]
+        sent = codes if integer_cells else F.pad(codes, (0, 0, 0, -codes.shape[1] % ROW_MULTIPLE))
+        sums = _block(sent, cells, columns, train, converters, snap, constants, stream, first)
+        out[:, part] = sums[:, : codes.shape[1]]
     return out
 
 
@@ -152,6 +162,8 @@ def _block(
     converters: tuple[Converter, ...] | None,
     snap: tuple[float, ...] | None,
     constants: _Constants,
+    stream: ReadStream | None,
+    first: int,
 ) -> Tensor:
     groups, vectors, _ = x_int.shape
     _, streams, _, outputs = cells.shape
@@ -166,6 +178,10 @@ def _block(
         drive = pulse.sum(-1)[..., None, None]
         if any(columns.baseline):
             current += drive * torch.tensor(columns.baseline, dtype=current.dtype, device=current.device).unsqueeze(-1)
+        normals = read_normals(columns, train, r, stream, first, vectors)
+        if normals is not None and columns.variance is not None:
+            spread = columns.variance[:, :, start:stop].to(pulse.dtype).transpose(1, 2).flatten(2)
+            current.addcmul_((pulse.square() @ spread).sqrt_().view_as(current), normals.flatten(1, 2).to(current.dtype))
         if converters is not None:
             current = _codes(current, constants)
             if snap is not None:

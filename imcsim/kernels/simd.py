@@ -239,6 +239,16 @@ multiply_add_u8 = _binary(I8, _pairwise("pmadd.ub.sw", "pmaddubs.w", I16))  # u8
 
 
 @intrinsic
+def index_bits(context: Any, isa: Any) -> Any:
+    """``isa.index_bits``, a constant."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return ir.Constant(I64, isa.index_bits)
+
+    return types.int64(isa), generate
+
+
+@intrinsic
 def load(context: Any, isa: Any, address: Any) -> Any:
     """A register from memory."""
 
@@ -350,7 +360,10 @@ def byte_codes(context: Any, isa: Any, sums: Any, address: Any) -> Any:
 
 @intrinsic
 def affine_codes(context: Any, levels: Any, scale: Any, origin: Any) -> Any:
-    """``rint(levels scale + origin)`` on int16 lanes: one fused float32 multiply-add, then half to even. Must fit in int16."""
+    """``rint(levels scale + origin)`` on int16 lanes in float32, half to even; must fit in int16.
+
+    The product is rounded before the sum, not fused: that brings products an ulp beside a tie back onto it.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         pairs = _view(builder, values[0], I32)
@@ -359,8 +372,7 @@ def affine_codes(context: Any, levels: Any, scale: Any, origin: Any) -> Any:
         scales, origins = (_splat(builder, v, pairs.type.count) for v in values[1:])
         codes = []
         for half in (builder.ashr(builder.shl(pairs, sixteen), sixteen), builder.ashr(pairs, sixteen)):
-            value = builder.sitofp(half, floats)
-            value = _call(builder, f"llvm.fma.v{pairs.type.count}f32", floats, value, scales, origins)
+            value = builder.fadd(builder.fmul(builder.sitofp(half, floats), scales), origins)
             codes.append(_round_to_i32(builder, value))
         high = builder.shl(codes[1], sixteen)
         low = builder.and_(codes[0], _splat(builder, I32(0xFFFF), pairs.type.count))
@@ -378,3 +390,35 @@ def _round_to_i32(builder: Any, value: Any) -> Any:
         everything = (ir.Constant(kind, [0] * 16), I16(-1), I32(4))  # 4: the rounding mode in force
         return _call(builder, name, kind, value, *everything)
     return _call(builder, "llvm.x86.avx.cvt.ps2dq.256", ir.VectorType(I32, count), value)
+
+
+# ------------------------------------------------------------------------------------------------------ moving bytes
+
+
+@intrinsic
+def copy16(context: Any, source: Any, target: Any) -> Any:
+    """Copy 16 bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _store(builder, values[1], _load(builder, values[0], ir.VectorType(I8, 16)))
+
+    return types.int64(ADDRESS, ADDRESS), generate
+
+
+@intrinsic
+def transpose16(context: Any, source: Any, source_stride: Any, target: Any, target_stride: Any) -> Any:
+    """Transpose 16 x 16 bytes: four perfect shuffles of the rows."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        def at(base: Any, stride: Any, i: int) -> Any:
+            return builder.add(base, builder.mul(stride, I64(i)))
+
+        rows = [_load(builder, at(values[0], values[1], i), ir.VectorType(I8, 16)) for i in range(16)]
+        for _ in range(4):
+            pairs = [(rows[i], rows[i + 8]) for i in range(8)]
+            rows = [_shuffle(builder, a, b, _unpack_order(16, 16, high)) for a, b in pairs for high in (False, True)]
+        for i, row in enumerate(rows):
+            _store(builder, at(values[2], values[3], i), row)
+        return ir.Constant(I64, 0)
+
+    return types.int64(ADDRESS, types.intp, ADDRESS, types.intp), generate

@@ -7,8 +7,10 @@ input cycle; planes are handled four at a time, a *quad*.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,25 @@ from torch import Tensor
 
 from imcsim.functional.dac import PulseTrain
 
+CACHE_LINE = 64
 QUAD = 4  # planes whose sums a kernel keeps in registers at once
+
+
+def aligned(shape: tuple[int, ...], dtype: type[np.generic], blank: bool = True) -> NDArray[Any]:
+    """An array that starts at a cache line, so that no register's worth of it lies across two.
+
+    Args:
+        shape: of the array.
+        dtype: of its elements.
+        blank: fill it with zeros.
+
+    Returns:
+        The array.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = (np.zeros if blank else np.empty)(size + CACHE_LINE, np.uint8)
+    skip = -raw.ctypes.data % CACHE_LINE
+    return raw[skip : skip + size].view(dtype).reshape(shape)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from imcsim.errors import CalibrationError, EngineError, MappingError
 from imcsim.functional.encode import Slicing
-from imcsim.functional.noise import keyed_generator
+from imcsim.functional.dac import PulseTrain
+from imcsim.functional.noise import ReadStream, keyed_generator
 from imcsim.functional.quantize import quantize_input, quantize_weight
 from imcsim.hardware import Hardware
 from imcsim.kernels import engines
@@ -22,23 +22,6 @@ from imcsim.nn.device import bind_device, level_conductance, needs_cells, on_off
 from imcsim.nn.readout import Cells, assemble, pulse_train, streams, target_cells, weight_slicing
 
 WeightMatrix = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which engine computes a layer, and why.
-
-    Attributes:
-        engine: its name.
-        reason: one phrase for the summary.
-        run: codes (groups, vectors, inputs) to products (groups, vectors, outputs), float64.
-        product: the single product of the collapsed engine, else None.
-    """
-
-    engine: str
-    reason: str
-    run: Callable[[Tensor], Tensor]
-    product: engines.Collapsed | None = None
 
 
 class CrossbarArray(nn.Module):
@@ -76,7 +59,7 @@ class CrossbarArray(nn.Module):
         self._scale: Tensor | None = None
         self._targets: Cells | None = None
         self._digit_max = 0
-        self._plans: dict[torch.dtype, Plan] = {}
+        self._plans: dict[torch.dtype, engines.Choice] = {}
 
     # Ranges
 
@@ -150,7 +133,7 @@ class CrossbarArray(nn.Module):
         Raises:
             MappingError: the weight is not finite.
         """
-        train = pulse_train(self.hardware, signed=self.signed)
+        train = self.pulses
         if self._seen is not None and self._pending is None and _same(self._seen, weight):
             if train.digit_max == self._digit_max:
                 return
@@ -250,25 +233,53 @@ class CrossbarArray(nn.Module):
                 f"layer {self.name!r} has adc.range = 'calibrated' but was not calibrated; call imcsim.calibrate(sim, batches) first, "
                 "or set adc.range = \"full\" (inputs: inputs.range = \"dynamic\")"
             )
-        use = self.cells and not targets
+        use = bool(self.cells) and not targets
+        conductance, variance = self._conductance(self.cells) if use else (None, None)
+        unit, unit_variance = self._conductance(self.unit_cells) if use and self.unit_cells else (None, None)
         return assemble(
             self.hardware,
             self._w_int,
             self._targets,
-            pulse_train(self.hardware, signed=self.signed),
+            self.pulses,
             on_off_ratio=self.on_off_ratio,
             signed=self.signed,
-            conductance=self._conductance(self.cells) if use else None,
-            unit_conductance=self._conductance(self.unit_cells) if use and self.unit_cells else None,
+            conductance=conductance,
+            unit_conductance=unit,
+            variance=variance,
+            unit_variance=unit_variance,
             adc_high=self.adc_high if adc is not None and adc.range == "calibrated" else None,
             ideal_converters=ideal_converters,
         )
 
-    def _conductance(self, state: dict[str, Tensor]) -> Tensor:
-        draw = partial(keyed_generator, self.seed, self.name)
-        return self.device_model.aged(state, self.seconds, draw) / self.device_model.window.g_max_S
+    def _conductance(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Conductances now in units of g_max, and the variance of one read of each cell likewise squared."""
+        model = self.device_model
+        now = model.aged(state, self.seconds, partial(keyed_generator, self.seed, self.name))
+        sigma = model.read_sigma_S(now, self.seconds)
+        scale = model.window.g_max_S
+        return now / scale, None if sigma is None else (sigma / scale).square()
 
-    def plan(self, dtype: torch.dtype) -> Plan:
+    @property
+    def pulses(self) -> PulseTrain:
+        """How input codes become pulses."""
+        return pulse_train(self.hardware, signed=self.signed)
+
+    def read_stream(self, samples: int) -> ReadStream | None:
+        """The read noise of the next samples, or None where reads are noiseless; counts them as read.
+
+        Args:
+            samples: how many.
+
+        Returns:
+            The stream; its `vectors` is for the caller to set.
+        """
+        if not self.device_model.has_read_noise:
+            return None
+        stream = ReadStream(self.read_seed, self.name, self.samples_read, 1)
+        self.samples_read += samples
+        return stream
+
+    def plan(self, dtype: torch.dtype) -> engines.Choice:
         """The engine for this layer and the reason; `sync` first.
 
         Args:
@@ -284,11 +295,11 @@ class CrossbarArray(nn.Module):
             self._plans[dtype] = self._choose(self.job(), dtype)
         return self._plans[dtype]
 
-    def _choose(self, job: Job, dtype: torch.dtype) -> Plan:
+    def _choose(self, job: Job, dtype: torch.dtype) -> engines.Choice:
         choice = engines.choose(job, self.engine, dtype)
         if isinstance(choice, str):
             raise EngineError(f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use engine = 'auto'")
-        return Plan(choice.engine, choice.reason, choice.run, choice.product)
+        return choice
 
     @property
     def scale(self) -> Tensor:
@@ -305,7 +316,7 @@ class CrossbarArray(nn.Module):
     @property
     def stream_count(self) -> int:
         """Converted columns per output."""
-        return len(streams(self.hardware, pulse_train(self.hardware, signed=self.signed), self.on_off_ratio))
+        return len(streams(self.hardware, self.pulses, self.on_off_ratio))
 
     # State
 

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imcsim.errors import InputError
-from imcsim.kernels.collapsed import Collapsed
+from imcsim.functional.noise import ReadStream
 from imcsim.nn.layer import CrossbarLayer
-from imcsim.nn.linear import combine
 
 BLOCK_ELEMENTS = 1 << 23
 """Unfolded input elements held at a time."""
@@ -52,22 +51,24 @@ class _CrossbarConv(CrossbarLayer):
         """Shapes: (batch, outputs, ...) -> (outputs,)."""
         return grad.sum((0, *range(2, grad.dim())))
 
-    def collapsed(self, x_int: Tensor, product: Collapsed) -> Tensor:
-        """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
-        x, stride, padding = self.padded(x_int)
-        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        parts = [
-            _CONV[self.spatial](x.to(piece.dtype), piece.reshape(shape), None, stride, padding, self.dilation, self.groups)
-            for piece in product.pieces
-        ]
-        out = combine(parts, product.shifts)
-        return out if product.constant is None else out.double() + product.constant.reshape(-1, *[1] * self.spatial)
+    def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
+        """Shapes: (batch, channels, *space) -> (batch, outputs, *space). Torch takes another kernel for one sample: two keep to one."""
+        codes = x_int.to(matrix.dtype)
+        alone = steady and codes.shape[0] == 1
+        x, stride, padding = self.padded(torch.cat([codes, codes]) if alone else codes)
+        weight = matrix.reshape(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        out = _CONV[self.spatial](x, weight, None, stride, padding, self.dilation, self.groups)
+        return out[:1] if alone else out
+
+    def output_constant(self, constant: Tensor) -> Tensor:
+        """Shapes: (groups, outputs / groups) -> (outputs, 1...)."""
+        return constant.reshape(-1, *[1] * self.spatial)
 
     def vectors(self, x_int: Tensor) -> Tensor:
         """Shapes: (batch, channels, *space) -> (groups, batch x windows, channels / groups x kernel)."""
         return self._rows(self._windows(x_int))
 
-    def serial(self, x_int: Tensor) -> Tensor:
+    def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
         run = self.array.plan(x_int.dtype).run
         windows = self._windows(x_int)
@@ -76,7 +77,8 @@ class _CrossbarConv(CrossbarLayer):
         block = max(1, BLOCK_ELEMENTS // max(1, rows * math.prod(space)))
         out = torch.empty(windows.shape[0], self.out_channels, *space, dtype=torch.float64, device=x_int.device)
         for first in range(0, windows.shape[0], block):
-            product = run(self._rows(windows[first : first + block]))
+            later = None if stream is None else stream.skip(first)
+            product = run(self._rows(windows[first : first + block]), later)
             product = product.view(self.groups, -1, *space, self.out_channels // self.groups)
             out[first : first + block] = product.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
         return out

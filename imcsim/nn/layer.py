@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from imcsim.errors import InputError
-from imcsim.kernels.collapsed import Collapsed
+from imcsim.functional.noise import ReadStream
+from imcsim.kernels.collapsed import Collapsed, combine, pulse_energy
 from imcsim.nn.array import CrossbarArray
 
 
@@ -17,7 +19,7 @@ class CrossbarLayer(nn.Module):
     """Mixin of the crossbar layers: `weight` stays the float master copy, `array` holds what was programmed.
 
     A subclass says how its weight is a matrix (`weight_matrix`), how codes become vectors on the word lines and products outputs
-    (`serial`), how one product is applied directly (`collapsed`), and the product's gradients (`product_gradients`).
+    (`vectors`, `serial`), how one product is applied directly (`multiply`), and the product's gradients (`product_gradients`).
     """
 
     array: CrossbarArray
@@ -57,12 +59,19 @@ class CrossbarLayer(nn.Module):
         """Codes (batch, ...) to what drives the word lines, (groups, vectors, inputs)."""
         raise NotImplementedError
 
-    def serial(self, x_int: Tensor) -> Tensor:
+    def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
         raise NotImplementedError
 
-    def collapsed(self, x_int: Tensor, product: Collapsed) -> Tensor:
-        """Codes (batch, ...) to integer products in one go."""
+    def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
+        """Codes (batch, ...) times (groups, outputs, inputs) in one product, (batch, outputs, ...).
+
+        `steady`: sums of real numbers are taken in an order that does not depend on the batch's size.
+        """
+        raise NotImplementedError
+
+    def output_constant(self, constant: Tensor) -> Tensor:
+        """(groups, outputs) in a shape that broadcasts to the output."""
         raise NotImplementedError
 
     def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
@@ -86,7 +95,14 @@ class CrossbarLayer(nn.Module):
         array.sync(self.weight)
         codes, scale = array.quantize(x, self.sample_dims)
         plan = array.plan(x.dtype)
-        product = self.collapsed(codes, plan.product) if plan.product is not None else self.serial(codes)
+        samples = x.shape[0] if x.dim() > 1 else 1
+        stream = array.read_stream(samples)
+        if plan.product is not None:
+            product = self._collapsed(codes, plan.product, stream)
+        else:
+            if stream is not None:
+                stream = replace(stream, vectors=self.vectors(codes[:1] if x.dim() > 1 else codes).shape[1])
+            product = self.serial(codes, stream)
         bias = self.output_bias(product)
         factor = self.output_scale(scale, product)
         if product.dtype != torch.float64:
@@ -95,6 +111,17 @@ class CrossbarLayer(nn.Module):
         if bias is not None:
             out += bias.double()
         return out.to(x.dtype)
+
+    def _collapsed(self, codes: Tensor, product: Collapsed, stream: ReadStream | None) -> Tensor:
+        out = combine([self.multiply(codes, piece, steady=not product.exact) for piece in product.pieces], product.shifts)
+        if product.constant is not None:
+            out = out.double() + self.output_constant(product.constant)
+        if stream is not None and product.variance is not None:
+            spread = self.multiply(pulse_energy(codes, self.array.pulses), product.variance, steady=True).sqrt_()
+            samples = codes.shape[0] if codes.dim() > 1 else 1
+            normals = torch.from_numpy(stream.of_samples(samples, spread.numel() // samples)).to(spread.device)
+            out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(spread).to(out.dtype))
+        return out
 
     def chip_forward(self, x: Tensor) -> Tensor:
         """`forward` of every crossbar layer: outside autocast, in the weight's dtype, differentiable.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imcsim.errors import InputError
-from imcsim.kernels.collapsed import Collapsed
+from imcsim.functional.noise import ReadStream
+from imcsim.kernels.matmul import ROW_MULTIPLE
 from imcsim.nn.layer import CrossbarLayer
 
 
@@ -33,16 +33,23 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         """Shapes: (*, inputs) -> (1, vectors, inputs)."""
         return x_int.reshape(1, -1, self.in_features)
 
-    def serial(self, x_int: Tensor) -> Tensor:
+    def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Shapes: (*, inputs) -> (*, outputs)."""
-        out = self.array.plan(x_int.dtype).run(self.vectors(x_int))
+        out = self.array.plan(x_int.dtype).run(self.vectors(x_int), stream)
         return out.view(*x_int.shape[:-1], self.out_features)
 
-    def collapsed(self, x_int: Tensor, product: Collapsed) -> Tensor:
-        """Shapes: (*, inputs) -> (*, outputs)."""
-        parts = [F.linear(x_int.to(piece.dtype), piece[0]) for piece in product.pieces]
-        out = combine(parts, product.shifts)
-        return out if product.constant is None else out.double() + product.constant[0]
+    def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
+        """Shapes: (*, inputs) -> (*, outputs). A matrix product takes another kernel for a few rows: a multiple of 8 keeps to one."""
+        codes = x_int.to(matrix.dtype)
+        if not steady:
+            return F.linear(codes, matrix[0])
+        rows = codes.reshape(-1, self.in_features)
+        padded = F.pad(rows, (0, 0, 0, -len(rows) % ROW_MULTIPLE))
+        return F.linear(padded, matrix[0])[: len(rows)].view(*x_int.shape[:-1], self.out_features)
+
+    def output_constant(self, constant: Tensor) -> Tensor:
+        """Shapes: (1, outputs) -> (outputs,)."""
+        return constant[0]
 
     def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
         """Shapes: (outputs or 1) or with a dynamic range (*, outputs or 1)."""
@@ -71,12 +78,3 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
             return nn.Linear.forward(self, input)
         return self.chip_forward(input)
 
-
-def combine(parts: list[Tensor], shifts: tuple[int, ...]) -> Tensor:
-    """``sum_p 2^shift_p part_p``, exact: one part as it is, several in float64."""
-    if len(parts) == 1:
-        return parts[0]
-    out = parts[0].double()
-    for part, shift in zip(parts[1:], shifts[1:], strict=True):
-        out = torch.add(out, part.double(), alpha=1 << shift)
-    return out

@@ -193,6 +193,8 @@ def assemble(
     signed: bool,
     conductance: Tensor | None = None,
     unit_conductance: Tensor | None = None,
+    variance: Tensor | None = None,
+    unit_variance: Tensor | None = None,
     adc_high: tuple[float, ...] | None = None,
     ideal_converters: bool = False,
 ) -> Job:
@@ -210,6 +212,8 @@ def assemble(
         signed: whether input codes have a sign.
         conductance: programmed cells; None: they are at their levels.
         unit_conductance: programmed unit column.
+        variance: white read noise of the cells, like `conductance`, in units of g_max squared.
+        unit_variance: that of the unit column.
         adc_high: calibrated upper ends of the converters' ranges in steps, one a stream and a last one for the unit column.
         ideal_converters: leave the converters out (for calibration).
 
@@ -228,14 +232,15 @@ def assemble(
         baseline = tuple(kind.baseline for kind in kinds)
     else:
         planes, scale, baseline = conductance, step, (0.0,) * len(kinds)
-    paired = len(kinds) == len(slices.widths)
-    sides = (planes[:, 0] - planes[:, 1],) if slices.paired and paired else tuple(planes.unbind(1))
-    matrix = torch.cat(sides, dim=1)
-    matrix = matrix * torch.tensor(scale, dtype=matrix.dtype, device=matrix.device).view(1, -1, 1, 1)
+    apart = len(kinds) > len(slices.widths)
+    matrix = _streams_of(planes, scale, slices.paired and not apart, minus=True)
     if conductance is None:
         matrix = matrix.to(torch.int8 if max(kind.top for kind in kinds) < 128 else torch.int32)
+    noise = None
+    if variance is not None:
+        noise = _streams_of(variance, [factor * factor for factor in step], slices.paired and not apart, minus=False)
     flip = None if cells.flip is None else cells.flip[list(owner)]
-    columns = Columns(matrix, reads, tuple(kind.gain for kind in kinds), baseline, flip)
+    columns = Columns(matrix, reads, tuple(kind.gain for kind in kinds), baseline, flip, noise)
     converters = None
     if adc is not None:
         highs = adc_high if adc_high is not None else (None,) * len(kinds)
@@ -246,7 +251,7 @@ def assemble(
     snap = known if adc is not None and adc.snap else None
     unit = unit_converter = None
     if hardware.adc is not None and hardware.adc.offset_correction == "unit_column":
-        unit = _unit_column(columns, kinds[0], unit_conductance, step[0])
+        unit = _unit_column(columns, kinds[0], unit_conductance, unit_variance, step[0])
         if converters is not None:
             last = adc_high[-1] if adc_high is not None else None
             unit_converter = stream_converter(hardware, kinds[0], train, on_off_ratio, last)
@@ -277,9 +282,19 @@ def assemble(
     )
 
 
-def _unit_column(columns: Columns, kind: Stream, conductance: Tensor | None, step: float) -> Columns:
+def _streams_of(planes: Tensor, scale: list[float], merge: bool, *, minus: bool) -> Tensor:
+    """Planes of cells as converted streams. Shapes: (groups, planes, slices, rows, outputs) -> (groups, streams, rows, outputs)."""
+    if merge:
+        matrix = planes[:, 0] - planes[:, 1] if minus else planes[:, 0] + planes[:, 1]
+    else:
+        matrix = planes.flatten(1, 2)
+    return matrix * torch.tensor(scale, dtype=matrix.dtype, device=matrix.device).view(1, -1, 1, 1)
+
+
+def _unit_column(columns: Columns, kind: Stream, conductance: Tensor | None, variance: Tensor | None, step: float) -> Columns:
     groups, _, rows, _ = columns.cells.shape
     if conductance is None:
         cells = torch.ones(groups, 1, rows, 1, dtype=torch.int8, device=columns.cells.device)
         return Columns(cells, columns.reads, (1.0,), (kind.baseline,))
-    return Columns(conductance[:, 0] * step, columns.reads, (1.0,), (0.0,))
+    noise = None if variance is None else variance[:, 0] * step * step
+    return Columns(conductance[:, 0] * step, columns.reads, (1.0,), (0.0,), variance=noise)

@@ -1,0 +1,388 @@
+"""The table engine: look up the current of a few rows instead of multiplying (the method of four Russians).
+
+Input pulses are binary or short, so the current that a small group of rows adds to a column has few values; they are tabulated
+once per programming. This module decides how a layer is tabulated, keeps the arrays, and drives the kernels; it needs numba and a
+processor with AVX2, and says so (`supports`) where it has not.
+
+References:
+    V. L. Arlazarov et al., "On economical construction of the transitive closure of a directed graph", Doklady 11, 1970.
+    J. Wei et al., "T-MAC: CPU renaissance via table lookup for low-bit LLM deployment on edge", EuroSys 2025.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from imcsim.errors import EngineError
+from imcsim.functional.adc import Converter
+from imcsim.functional.dac import PulseTrain
+from imcsim.functional.mvm import Columns
+from imcsim.kernels import table_plan
+from imcsim.kernels.table_threads import spread
+
+if TYPE_CHECKING:
+    from imcsim.kernels.simd import InstructionSet
+
+LOG = logging.getLogger("imcsim")
+PATTERN_BYTES = 16 << 20  # packed patterns in memory at once
+TOTAL_BYTES = 256 << 10  # totals that stay in the second-level cache
+
+
+@lru_cache
+def instruction_set() -> InstructionSet | None:
+    """The best instruction set here, or None without numba or AVX2."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from imcsim.kernels import simd
+
+    found = simd.available()
+    return found[0] if found else None
+
+
+def supports(columns: Columns, train: PulseTrain, converters: tuple[Converter, ...] | None) -> str | None:
+    """Why this engine cannot compute a layer, or None if it can.
+
+    Args:
+        columns: the cells and how they are read.
+        train: how input codes become pulses.
+        converters: one a stream, or None for ideal ones.
+
+    Returns:
+        The reason, for `summary`.
+    """
+    if importlib.util.find_spec("numba") is None:
+        return "numba is not installed"
+    isa = instruction_set()
+    if isa is None:
+        return "the processor lacks AVX2"
+    if converters is None:
+        return "no converters: one product does it"
+    if train.accumulate:
+        return "the cycles are accumulated before the converter: one product a slice does it"
+    digit_bits = train.bits_per_cycle + train.polarity
+    if digit_bits > 4:
+        return f"digits of {digit_bits} bits with sign do not fit a table's index of 4"
+    if train.magnitude_bits > 16:
+        return f"inputs of {train.magnitude_bits} bits are more than 16"
+    if columns.cells.device.type != "cpu":
+        return f"the cells are on {columns.cells.device.type}"
+    weight = sum(abs(w) for w in train.weights) * len(columns.reads)
+    for converter in converters:
+        if converter.top > 32767:
+            return f"codes up to {converter.top} do not fit in 16 bits"
+        if weight * (abs(converter.zero) + converter.top + 256) >= 1 << 31:
+            return "digital sums do not fit in 32 bits"
+    return None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A layer as the kernels read it; built once per programming.
+
+    Attributes:
+        isa: what the kernels are compiled for.
+        planes: where the digits of an input code sit.
+        layout: the same for the packer.
+        arrays: `LevelTables` or `CurrentTables`.
+        factors: (streams,) gain times step.
+        constants: (layer groups, streams, outputs) added to the totals.
+        shape: layer groups, inputs, outputs.
+        levels: cells are integers, results exact.
+    """
+
+    isa: InstructionSet
+    planes: table_plan.Planes
+    layout: Any
+    arrays: Any
+    factors: Any
+    constants: Any
+    shape: tuple[int, int, int]
+    levels: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the tables take."""
+        return sum(a.nbytes for a in self.arrays if isinstance(a, np.ndarray))
+
+
+def build(
+    columns: Columns,
+    train: PulseTrain,
+    converters: tuple[Converter, ...],
+    isa: InstructionSet | None = None,
+) -> Tables:
+    """Tabulate a layer.
+
+    Args:
+        columns: the cells and how they are read.
+        train: how input codes become pulses.
+        converters: one a stream.
+        isa: what to compile for; None: the best there is.
+
+    Returns:
+        The tables.
+
+    Raises:
+        EngineError: `supports` gives a reason why not.
+    """
+    reason = supports(columns, train, converters)
+    if reason is not None:
+        raise EngineError(f"engine 'table': {reason}; use engine = 'matmul'")
+    _announce()
+    from imcsim.kernels.pack import layout_arrays
+    from imcsim.kernels.table_build import LevelBuilder
+
+    isa = isa or instruction_set()
+    assert isa is not None  # noqa: S101  supports() said so
+    cells = columns.cells.detach().double().numpy()
+    if any(columns.baseline):
+        cells = cells + np.array(columns.baseline)[:, None, None]
+    layout = table_plan.planes(train)
+    per_level = _per_level(cells)
+    factors = np.array([gain * c.step for gain, c in zip(columns.gains, converters, strict=True)])
+    shape = (cells.shape[0], cells.shape[2], cells.shape[3])
+    groups = table_plan.groups(columns.reads, isa.index_bits // layout.digit_bits)
+    builder = LevelBuilder(isa, columns, cells, per_level, converters, layout, groups)
+    arrays, constants = builder.tables()
+    packing = layout_arrays(layout, groups, columns.reads, place=0)
+    return Tables(isa, layout, packing, arrays, factors, constants, shape, levels=True)
+
+
+def _per_level(cells: Any) -> int | None:
+    """1 or 2 if the cells are whole or half levels, else None."""
+    for per_level in (1, 2):
+        scaled = cells * per_level
+        if np.array_equal(np.rint(scaled), scaled) and np.abs(scaled).max(initial=0) < 32768:
+            return per_level
+    return None
+
+
+@lru_cache
+def _announce() -> None:
+    LOG.info("table engine: compiling kernels, a few seconds the first time; kept on disk for later runs")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a two-dimensional convolution walks over its input."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Size of the output of an input of this size."""
+        sizes = []
+        for size, k, s, p, d in zip(
+            (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+        ):
+            sizes.append((size + 2 * p - d * (k - 1) - 1) // s + 1)
+        return sizes[0], sizes[1]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What is done to the sums before they are written; float64 inside.
+
+    ``y = (sums + sum_r X_r coefficients_r) scale + bias``, X_r the sum of the input codes over the rows of read r.
+
+    Attributes:
+        scale: (layer groups, outputs) float64, or None for 1.
+        bias: likewise, or None for 0.
+        coefficients: (reads, layer groups, outputs) float64, or None for 0.
+        dtype: of the result.
+    """
+
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+    coefficients: Tensor | None = None
+    dtype: torch.dtype = torch.float64
+
+
+def stream_sums(x_int: Tensor, tables: Tables, finish: Finish | None = None) -> Tensor:
+    """`imcsim.functional.mvm.stream_sums` by tables.
+
+    Shapes: x_int (layer groups, vectors, inputs); returns (layer groups, vectors, outputs).
+
+    Args:
+        x_int: input codes, any dtype that holds them.
+        tables: from `build`.
+        finish: what to do to the sums; None: nothing, float64.
+
+    Returns:
+        The sums.
+    """
+    from imcsim.kernels import pack
+
+    finish = finish or Finish()
+    layer_groups, vectors, inputs = x_int.shape
+    _, _, outputs = tables.shape
+    lanes = tables.isa.lanes
+    out = torch.empty(layer_groups, vectors, outputs, dtype=finish.dtype)
+    target = (vectors * outputs, outputs, 1, 1)
+    for start, stop in _slabs(vectors, tables):
+        parts = table_plan.byte_parts(x_int[:, start:stop], tables.planes)
+        padding = (0, -inputs % 16, 0, -(stop - start) % lanes)
+        parts = torch.nn.functional.pad(parts, padding) if any(padding) else parts.contiguous()
+        patterns, sums = _pattern_arrays(tables, layer_groups, stop - start, finish)
+        array = parts.numpy()
+
+        def pack_some(
+            first: int, last: int, array: Any = array, patterns: Any = patterns, sums: Any = sums
+        ) -> None:
+            pack.pack_matrix(tables.isa, tables.layout, array, first, last, patterns, sums)
+
+        spread(patterns.shape[0] * patterns.shape[1], pack_some)
+        _run(tables, finish, target, patterns, sums, start, stop, out)
+    return out
+
+
+def conv_stream_sums(x_int: Tensor, geometry: Geometry, tables: Tables, finish: Finish | None = None) -> Tensor:
+    """`stream_sums` of the patches of a convolution, which are never written out.
+
+    Shapes: x_int (batch, channels, height, width); returns (batch, layer groups x outputs, output height, output width). Rows of a
+        group's cells are ordered (channel, kernel row, kernel column), as in a weight.
+
+    Args:
+        x_int: input codes.
+        geometry: how the kernel walks; padding is with code 0.
+        tables: from `build`.
+        finish: what to do to the sums; None: nothing, float64.
+
+    Returns:
+        The sums.
+    """
+    from imcsim.kernels import pack
+
+    finish = finish or Finish()
+    layer_groups, _, outputs = tables.shape
+    height, width = geometry.output_size(*x_int.shape[2:])
+    pixels = height * width
+    image, segments = _padded_image(x_int, geometry, tables, (height, width))
+    out = torch.empty(x_int.shape[0], layer_groups * outputs, height, width, dtype=finish.dtype)
+    target = (outputs * pixels, layer_groups * outputs * pixels, pixels, pixels)
+    for start, stop in _slabs(x_int.shape[0] * pixels, tables):
+        patterns, sums = _pattern_arrays(tables, layer_groups, stop - start, finish)
+
+        def pack_some(
+            first: int, last: int, start: int = start, stop: int = stop, patterns: Any = patterns, sums: Any = sums
+        ) -> None:
+            pack.pack_patches(
+                tables.isa, tables.layout, segments, image, start, stop, first, last, patterns, sums
+            )
+
+        spread(patterns.shape[0] * patterns.shape[1], pack_some)
+        _run(tables, finish, target, patterns, sums, start, stop, out)
+    return out
+
+
+def _padded_image(x_int: Tensor, geometry: Geometry, tables: Tables, size: tuple[int, int]) -> tuple[Any, Any]:
+    """The image's bytes with its padding, columns sorted by phase of the stride, so that taps of a line are neighbours."""
+    from imcsim.kernels import pack
+
+    batch, channels, height, width = x_int.shape
+    (top, left), (stride_y, stride_x) = geometry.padding, geometry.stride
+    parts = table_plan.byte_parts(x_int, tables.planes)
+    blank = table_plan.byte_parts(torch.zeros(1, dtype=x_int.dtype), tables.planes)
+    lines, columns = height + 2 * top, -(-(width + 2 * left) // stride_x)
+    count = parts.shape[0] * batch * channels * lines * stride_x * columns
+    flat = torch.empty(count + 64, dtype=torch.uint8)
+    image = flat[:count].view(parts.shape[0], batch, channels, lines, columns, stride_x)
+    phased = flat[:count].view(parts.shape[0], batch, channels, lines, stride_x, columns)
+    for p in range(parts.shape[0]):
+        phased[p].fill_(int(blank[p]))
+    if stride_x == 1:
+        image[:, :, :, top : top + height, left : left + width, 0] = parts
+    else:
+        for phase in range(stride_x):
+            first = (phase - left) % stride_x  # first image column of this phase
+            own = parts[..., first::stride_x]
+            at = (first + left) // stride_x
+            phased[:, :, :, top : top + height, phase, at : at + own.shape[-1]] = own
+    line = stride_x * columns
+    plane = lines * line
+    kernel_y, kernel_x = (
+        np.arange(k) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True)
+    )
+    along = (kernel_x % stride_x) * columns + kernel_x // stride_x
+    channel = np.arange(channels // tables.shape[0]) * plane
+    tap = channel[:, None, None] + (kernel_y * line)[:, None] + along
+    segments = pack.Segments(
+        tap.reshape(-1).astype(np.int64),
+        channels * plane,
+        stride_y * line,
+        batch * channels * plane,
+        channels // tables.shape[0] * plane,
+        *size,
+    )
+    return flat.numpy(), segments
+
+
+def _slabs(vectors: int, tables: Tables) -> list[tuple[int, int]]:
+    """Ranges of vectors whose patterns stay within `PATTERN_BYTES`."""
+    each = tables.shape[0] * len(tables.layout.rows) * tables.planes.stored
+    size = max(1, PATTERN_BYTES // each // tables.isa.lanes) * tables.isa.lanes
+    return [(start, min(vectors, start + size)) for start in range(0, vectors, size)]
+
+
+def _pattern_arrays(tables: Tables, layer_groups: int, vectors: int, finish: Finish) -> tuple[Any, Any]:
+    lanes = tables.isa.lanes
+    blocks = -(-vectors // lanes)
+    shape = (layer_groups, blocks, len(tables.layout.rows), tables.planes.stored, lanes)
+    blank = tables.planes.stored > len(tables.planes.part)
+    reads = 0 if finish.coefficients is None else len(tables.layout.reads)
+    return table_plan.aligned(shape, np.uint8, blank), np.empty((layer_groups, blocks, reads, lanes), np.int32)
+
+
+def _run(
+    tables: Tables,
+    finish: Finish,
+    where: tuple[int, int, int, int],
+    patterns: Any,
+    sums: Any,
+    start: int,
+    stop: int,
+    out: Tensor,
+) -> None:
+    """Walk the tables for packed vectors `start` to `stop` and write their outputs."""
+    from imcsim.kernels.table_levels import run_levels
+    from imcsim.kernels.table_output import Epilogue, Target
+
+    layer_groups, _, outputs = tables.shape
+
+    def values(tensor: Tensor | None, shape: tuple[int, ...], empty: tuple[int, ...]) -> Any:
+        if tensor is None:
+            return np.empty(empty, np.float64)
+        return np.ascontiguousarray(tensor.detach().double().expand(shape).numpy())
+
+    per_output = (layer_groups, outputs)
+    epilogue = Epilogue(
+        tables.factors,
+        tables.constants,
+        values(finish.coefficients, (len(tables.layout.reads), *per_output), (0, *per_output)),
+        values(finish.scale, per_output, (0, 0)),
+        values(finish.bias, per_output, (0, 0)),
+    )
+    target = Target(*where)
+    flat = out.view(-1).numpy()
+    arrays, lanes = tables.arrays, tables.isa.lanes
+    column_bytes = arrays.streams * arrays.outputs * lanes * 4
+    at_once = min(max(1, TOTAL_BYTES // column_bytes), patterns.shape[1])
+    items = layer_groups * arrays.offsets.shape[1] * -(-patterns.shape[1] // at_once)
+
+    def run_some(first: int, last: int) -> None:
+        run_levels(
+            tables.isa, arrays, epilogue, target, patterns, sums, start, stop, at_once, first, last, flat
+        )
+
+    spread(items, run_some)

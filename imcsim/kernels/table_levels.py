@@ -1,0 +1,343 @@
+"""Ideal cells: column currents are integers, looked up as bytes with one shuffle instruction for all vectors of a register.
+
+Lanes are vectors. A group's table is stored minus its minimum, so that sums are never negative, and byte sums are widened before
+they can pass 255 (`LevelTables.chunks`): nothing wraps. Sums that stay in a byte are converted there (`BYTE`), others as int16.
+Cells are exact, and the constants of a converter are checked at build time for every level that can occur, so codes are exact.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imcsim.kernels.simd import (
+    InstructionSet,
+    add_i16,
+    add_i32,
+    add_u8,
+    affine_codes,
+    byte_codes,
+    index_bits,
+    inlined,
+    kernel,
+    load,
+    load_table,
+    look_up,
+    max_i16,
+    min_i16,
+    multiply_add_i16,
+    multiply_add_u8,
+    shift_left_i32,
+    splat_i16,
+    splat_i32,
+    splat_u8,
+    store,
+    unpack_high_i16,
+    unpack_high_u8,
+    unpack_low_i16,
+    unpack_low_u8,
+)
+from imcsim.kernels.table_output import Epilogue, Target, finish_row, weigh_byte_totals
+
+BYTE, CLIP, AFFINE, LIST = 0, 1, 2, 3  # how levels become codes: `LevelTables.modes`
+
+
+class LevelTables(NamedTuple):
+    """Tables of one layer, columns two by two.
+
+    Outputs are cut into blocks of `outputs`; a pair is two neighbouring outputs of one stream, number ``stream outputs / 2 + i``.
+    Axes: g layer group, o block of outputs, r read, p pair.
+    """
+
+    entries: NDArray[np.uint8]  # [g][o][r][p][row group][2][entry] flat; an entry minus the group's minimum
+    offsets: NDArray[np.int64]  # (g, o, r, p, 2) sum of the minima; for CLIP plus the converter's origin
+    chunks: NDArray[np.int64]  # (g, o, r, p) groups whose sum stays in a byte
+    modes: NDArray[np.int8]  # (g, o, r, p)
+    signs: NDArray[np.int64]  # (g, o, r, p, 2) -1: stored flipped
+    byte_rows: NDArray[np.int64]  # (g, o, r, p, 2) row of `byte_tables`
+    byte_tables: NDArray[np.uint8]  # (distinct, 256) codes of byte sums (AVX-512 VBMI) or their clip (bytes 0 and 1)
+    lists: NDArray[np.int16]  # codes of all levels of a stream, one stream after the other
+    list_start: NDArray[np.int64]  # (streams,) where level 0 is in `lists`
+    scales: NDArray[np.float32]  # (streams,) codes per level
+    origins: NDArray[np.float32]  # (streams,)
+    tops: NDArray[np.int64]  # (streams,) highest code
+    group_start: NDArray[np.int64]  # (reads + 1,)
+    quad_plane: NDArray[np.int64]  # (quads,) first plane
+    quad_weights: NDArray[np.int64]  # (quads, 4)
+    quad_shift: NDArray[np.int64]
+    outputs: int  # of a block, even
+    streams: int
+
+
+@inlined
+def group_sums(isa, index, stride, lanes, table, width, first, last):  # type: ignore[no-untyped-def]
+    """Byte sums of groups `first` to `last` for two columns (a, b) in four planes.
+
+    `index` is the address of the read's patterns in the quad's first plane, `stride` the bytes from group to group, `table` the
+    address of the pair's tables, `width` the bytes of one.
+    """
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_u8(isa, 0)
+    at = index + first * stride
+    tables = table + first * 2 * width
+    for _ in range(first, last):
+        ta, tb = load_table(isa, tables), load_table(isa, tables + width)
+        pattern = load(isa, at)
+        a0, b0 = add_u8(a0, look_up(isa, ta, pattern)), add_u8(b0, look_up(isa, tb, pattern))
+        pattern = load(isa, at + lanes)
+        a1, b1 = add_u8(a1, look_up(isa, ta, pattern)), add_u8(b1, look_up(isa, tb, pattern))
+        pattern = load(isa, at + 2 * lanes)
+        a2, b2 = add_u8(a2, look_up(isa, ta, pattern)), add_u8(b2, look_up(isa, tb, pattern))
+        pattern = load(isa, at + 3 * lanes)
+        a3, b3 = add_u8(a3, look_up(isa, ta, pattern)), add_u8(b3, look_up(isa, tb, pattern))
+        at += stride
+        tables += 2 * width
+    return a0, a1, a2, a3, b0, b1, b2, b3
+
+
+@inlined
+def add_totals(isa, at, size, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
+    """Add four registers of int32 to memory; `size` is a register's bytes. Their order is that of `imcsim.kernels.table_output`."""
+    store(at, add_i32(load(isa, at), p0))
+    store(at + size, add_i32(load(isa, at + size), p1))
+    store(at + 2 * size, add_i32(load(isa, at + 2 * size), p2))
+    store(at + 3 * size, add_i32(load(isa, at + 3 * size), p3))
+
+
+@inlined
+def add_bytes(isa, at, lanes, table, weights, factor, s0, s1, s2, s3):  # type: ignore[no-untyped-def]
+    """Convert one column's byte sums in four planes, weigh them, add them to its totals."""
+    c0, c1 = byte_codes(isa, s0, table), byte_codes(isa, s1, table)
+    c2, c3 = byte_codes(isa, s2, table), byte_codes(isa, s3, table)
+    w01 = splat_i16(isa, (weights[0] & 255) | ((weights[1] & 255) << 8))
+    w23 = splat_i16(isa, (weights[2] & 255) | ((weights[3] & 255) << 8))
+    low = add_i16(
+        multiply_add_u8(unpack_low_u8(c0, c1), w01),
+        multiply_add_u8(unpack_low_u8(c2, c3), w23),
+    )
+    high = add_i16(
+        multiply_add_u8(unpack_high_u8(c0, c1), w01),
+        multiply_add_u8(unpack_high_u8(c2, c3), w23),
+    )
+    zero, factors = splat_u8(isa, 0), splat_i32(isa, factor & 0xFFFF)
+    add_totals(
+        isa,
+        at,
+        lanes,
+        multiply_add_i16(unpack_low_i16(low, zero), factors),
+        multiply_add_i16(unpack_high_i16(low, zero), factors),
+        multiply_add_i16(unpack_low_i16(high, zero), factors),
+        multiply_add_i16(unpack_high_i16(high, zero), factors),
+    )
+
+
+@inlined
+def widen(isa, at, lanes, sums):  # type: ignore[no-untyped-def]
+    """Add byte sums to int16 levels in memory: low half, then high half."""
+    zero = splat_u8(isa, 0)
+    store(at, add_i16(load(isa, at), unpack_low_u8(sums, zero)))
+    store(at + lanes, add_i16(load(isa, at + lanes), unpack_high_u8(sums, zero)))
+
+
+@inlined
+def add_words(isa, at, lanes, levels, clip, scale, origin, top, weights, sign, shift):  # type: ignore[no-untyped-def]
+    """Convert one column's int16 levels in four planes (at address `levels`), weigh them, add them to its totals."""
+    w01 = splat_i32(isa, ((sign * weights[0]) & 0xFFFF) | (((sign * weights[1]) & 0xFFFF) << 16))
+    w23 = splat_i32(isa, ((sign * weights[2]) & 0xFFFF) | (((sign * weights[3]) & 0xFFFF) << 16))
+    lowest, highest = splat_i16(isa, 0), splat_i16(isa, top)
+    for half in range(2):
+        first = levels + half * lanes
+        c0, c1 = load(isa, first), load(isa, first + 2 * lanes)
+        c2, c3 = load(isa, first + 4 * lanes), load(isa, first + 6 * lanes)
+        if not clip:
+            c0, c1 = affine_codes(c0, scale, origin), affine_codes(c1, scale, origin)
+            c2, c3 = affine_codes(c2, scale, origin), affine_codes(c3, scale, origin)
+        c0, c1 = max_i16(min_i16(c0, highest), lowest), max_i16(min_i16(c1, highest), lowest)
+        c2, c3 = max_i16(min_i16(c2, highest), lowest), max_i16(min_i16(c3, highest), lowest)
+        low = add_i32(
+            multiply_add_i16(unpack_low_i16(c0, c1), w01), multiply_add_i16(unpack_low_i16(c2, c3), w23)
+        )
+        high = add_i32(
+            multiply_add_i16(unpack_high_i16(c0, c1), w01), multiply_add_i16(unpack_high_i16(c2, c3), w23)
+        )
+        here = at + 2 * half * lanes
+        store(here, add_i32(load(isa, here), shift_left_i32(low, shift)))
+        store(here + lanes, add_i32(load(isa, here + lanes), shift_left_i32(high, shift)))
+
+
+@kernel
+def add_read(
+    isa: InstructionSet,
+    tables: LevelTables,
+    g: int,
+    o: int,
+    r: int,
+    pattern: int,
+    stored: int,
+    lanes: int,
+    totals: int,
+    column_stride: int,
+    levels: NDArray[np.int16],
+) -> None:
+    """All columns of one block of outputs, one read, one block of vectors.
+
+    `pattern` is the address of the block's patterns, with `stored` planes; `totals` of its int32 totals, `column_stride` bytes from
+    column to column; `levels` is a scratch of 8 registers for each of two columns.
+    """
+    start, count = tables.group_start[r], tables.group_start[r + 1] - tables.group_start[r]
+    width = 1 << index_bits(isa)
+    half = tables.outputs // 2
+    pairs = tables.streams * half
+    all_groups = tables.group_start[-1]
+    first_table = ((g * tables.offsets.shape[1] + o) * all_groups + start) * pairs * 2 * width
+    table = tables.entries.ctypes.data + first_table
+    wide = levels.ctypes.data
+    for p in range(pairs):
+        mode, q = tables.modes[g, o, r, p], p // half
+        signs, rows = tables.signs[g, o, r, p], tables.byte_rows[g, o, r, p]
+        offsets, chunk = tables.offsets[g, o, r, p], tables.chunks[g, o, r, p]
+        total = totals + 2 * p * column_stride
+        for i in range(len(tables.quad_plane)):
+            index = pattern + (start * stored + tables.quad_plane[i]) * lanes
+            weights, shift = tables.quad_weights[i], tables.quad_shift[i]
+            if mode == BYTE:
+                a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(
+                    isa, index, stored * lanes, lanes, table, width, 0, count
+                )
+                at = tables.byte_tables.ctypes.data
+                factor = np.int64(1) << shift
+                add_bytes(isa, total, lanes, at + rows[0] * 256, weights, signs[0] * factor, a0, a1, a2, a3)
+                add_bytes(
+                    isa, total + column_stride, lanes, at + rows[1] * 256, weights, signs[1] * factor, b0, b1, b2, b3
+                )
+                continue
+            for j in range(16):
+                store(wide + j * lanes, splat_i16(isa, offsets[j // 8]))
+            for first in range(0, count, chunk):
+                last = min(first + chunk, count)
+                a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(
+                    isa, index, stored * lanes, lanes, table, width, first, last
+                )
+                widen(isa, wide, lanes, a0)
+                widen(isa, wide + 2 * lanes, lanes, a1)
+                widen(isa, wide + 4 * lanes, lanes, a2)
+                widen(isa, wide + 6 * lanes, lanes, a3)
+                widen(isa, wide + 8 * lanes, lanes, b0)
+                widen(isa, wide + 10 * lanes, lanes, b1)
+                widen(isa, wide + 12 * lanes, lanes, b2)
+                widen(isa, wide + 14 * lanes, lanes, b3)
+            if mode == LIST:
+                base = tables.list_start[q]
+                for j in range(8 * lanes):
+                    levels[j] = tables.lists[base + levels[j]]
+            clip, top = mode != AFFINE, tables.tops[q]
+            scale, origin = tables.scales[q], tables.origins[q]
+            add_words(isa, total, lanes, wide, clip, scale, origin, top, weights, signs[0], shift)
+            add_words(
+                isa, total + column_stride, lanes, wide + 8 * lanes, clip, scale, origin, top, weights, signs[1], shift
+            )
+        table += count * 2 * width
+
+
+@kernel
+def run_levels(
+    isa: InstructionSet,
+    tables: LevelTables,
+    epilogue: Epilogue,
+    target: Target,
+    patterns: NDArray[np.uint8],
+    sums: NDArray[np.int32],
+    start: int,
+    stop: int,
+    blocks_at_once: int,
+    first: int,
+    last: int,
+    out: NDArray[np.float64],
+) -> None:
+    """Items `first` to `last` of the work on vectors `start` to `stop`: an item is some blocks of vectors by a block of outputs.
+
+    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); out flat.
+    """
+    blocks, stored, lanes = patterns.shape[1], patterns.shape[3], patterns.shape[4]
+    pieces = (blocks + blocks_at_once - 1) // blocks_at_once
+    parts = tables.offsets.shape[1]
+    raw = np.empty((tables.streams * tables.outputs * blocks_at_once + 4) * lanes * 4 + 64, np.uint8)
+    start_at = -raw.ctypes.data % 64
+    levels = raw[start_at : start_at + 16 * lanes].view(np.int16)
+    totals = raw[start_at + 16 * lanes : start_at + 16 * lanes + ...]
+    row = np.empty(blocks_at_once * lanes, np.float64)
+    all_outputs = epilogue.constants.shape[2]
+    for item in range(first, last):
+        g, rest = item // (pieces * parts), item % (pieces * parts)
+        o, b0 = rest // pieces, (rest % pieces) * blocks_at_once
+        b1 = min(blocks, b0 + blocks_at_once)
+        totals[:] = 0
+        for r in range(len(tables.group_start) - 1):
+            for b in range(b0, b1):
+                at = totals.ctypes.data + (b - b0) * lanes * 4
+                pattern = patterns[g, b].ctypes.data
+                add_read(isa, tables, g, o, r, pattern, stored, lanes, at, totals.shape[1] * 4, levels)
+        first_vector = start + b0 * lanes
+        last_vector = min(stop, start + b1 * lanes)
+        used = row[: (b1 - b0) * lanes]
+        for c in range(min(tables.outputs, all_outputs - o * tables.outputs)):
+            output = o * tables.outputs + c
+            used[:] = 0.0
+            for q in range(tables.streams):
+                constant = epilogue.constants[g, q, output]
+                weigh_byte_totals(totals[q * tables.outputs + c], lanes, constant, epilogue.factors[q], used)
+            finish_row(sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, used, out)
+
+
+@kernel
+def build_entries(
+    cells: NDArray[np.int16],
+    values: NDArray[np.int16],
+    width: int,
+    entries: NDArray[np.uint8],
+    minima: NDArray[np.int64],
+    spans: NDArray[np.int64],
+) -> None:
+    """Tables of one read of one layer group.
+
+    Shapes: cells (row groups, places, columns), columns ordered block of outputs, pair, side; values: the digit that each value of a
+        row's bits stands for; entries (pairs, row groups, 2, entry); minima and spans (row groups, columns).
+    """
+    sums = np.zeros(width, np.int64)
+    digits, places = len(values), cells.shape[1]
+    for column in range(cells.shape[2]):
+        for group in range(cells.shape[0]):
+            known = 1
+            sums[0] = 0
+            for j in range(places):
+                cell = np.int64(cells[group, j, column])
+                for d in range(1, digits):
+                    for i in range(known):
+                        sums[d * known + i] = sums[i] + values[d] * cell
+                known *= digits
+            lowest, highest = sums[:known].min(), sums[:known].max()
+            minima[group, column], spans[group, column] = lowest, highest - lowest
+            for i in range(known):
+                entries[column // 2, group, column % 2, i] = sums[i] - lowest
+
+
+@kernel
+def chunk_sizes(spans: NDArray[np.int64], chunks: NDArray[np.int64]) -> None:
+    """The longest chunks, equal but for the last, whose byte sums cannot pass 255 in either column of a pair.
+
+    Shapes: spans (row groups, pairs, 2); chunks (pairs,).
+    """
+    count = spans.shape[0]
+    for p in range(spans.shape[1]):
+        pieces = 1
+        while True:
+            size = (count + pieces - 1) // pieces
+            worst = 0
+            for first in range(0, count, size):
+                for side in range(2):
+                    worst = max(worst, spans[first : first + size, p, side].sum())
+            if worst <= 255 or size == 1:
+                break
+            pieces += 1
+        chunks[p] = size
