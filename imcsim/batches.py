@@ -31,7 +31,8 @@ def batch_input(batch: Any) -> Tensor:
         first: Tensor = batch[0]
         return first
     raise InputError(
-        f"a batch is a tensor or an (input, target) pair, but got {_describe(batch)}; pass forward=lambda net, batch: ... for anything else"
+        f"a batch is a tensor or an (input, target) pair, but got {_describe(batch)}; pass forward=lambda "
+        "net, batch: ... for anything else"
     )
 
 
@@ -47,11 +48,16 @@ def batch_pair(batch: Any) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: it is not such a pair, or the two have different lengths.
     """
-    if not (isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)):
+    if not (
+        isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, Tensor) for t in batch)
+    ):
         raise InputError(f"evaluate needs (input, label) pairs of tensors, but got {_describe(batch)}")
     x, y = batch
     if y.dim() != 1 or x.shape[:1] != y.shape[:1]:
-        raise InputError(f"labels are one class index a sample, but inputs are {tuple(x.shape)} and labels {tuple(y.shape)}")
+        raise InputError(
+            f"labels are one class index a sample, but inputs are {tuple(x.shape)} and labels "
+            f"{tuple(y.shape)}"
+        )
     return x, y
 
 
@@ -69,7 +75,10 @@ def iterate(batches: Iterable[Any], what: str) -> list[Any]:
         InputError: it cannot be iterated, or is a bare tensor.
     """
     if isinstance(batches, Tensor):
-        raise InputError(f"{what} takes an iterable of batches, but got one tensor of shape {tuple(batches.shape)}; pass [tensor]")
+        raise InputError(
+            f"{what} takes an iterable of batches, but got one tensor of shape {tuple(batches.shape)}; "
+            "pass [tensor]"
+        )
     try:
         return list(batches)
     except TypeError:
@@ -82,7 +91,7 @@ def to_model(model: nn.Module, x: Tensor) -> Tensor:
     return x if parameter is None else x.to(parameter.device)
 
 
-class evaluation_mode:  # noqa: N801  (a context manager, used like a function)
+class evaluation_mode:
     """Eval mode and no gradients inside; each module's own mode afterwards."""
 
     def __init__(self, model: nn.Module) -> None:

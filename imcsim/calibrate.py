@@ -19,7 +19,7 @@ from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
 from imcsim.nn.array import CrossbarArray
 from imcsim.nn.layer import CrossbarLayer
-from imcsim.nn.readout import Stream, pulse_train, stream_converter, streams
+from imcsim.nn.readout import Stream, stream_converter, streams
 from imcsim.progress import progress
 
 VECTORS_PER_LAYER = 2048
@@ -40,8 +40,10 @@ def calibrate(
 ) -> None:
     """Set the input ranges and the converters' calibrated ranges from data.
 
-    The float network runs over the data twice: first for max |input| and sign of each layer, then for the column currents of each
-    layer and slice, from which the range with the least mean square error is chosen; on target conductances, or on the programmed ones
+    The float network runs over the data twice: first for max |input| and sign of each layer, then for the
+    column currents of each
+    layer and slice, from which the range with the least mean square error is chosen; on target conductances,
+    or on the programmed ones
     if `program` was called. Currents of one sign keep lo = 0, currents of both lo = -hi.
 
     Args:
@@ -71,7 +73,13 @@ def calibrate(
         wanting = [(layer, array) for layer, array in layers if _wants_adc_range(array)]
         if wanting:
             seen = {array: _Currents(layer, array, len(held)) for layer, array in wanting}
-            _run(sim, held, forward, {array: currents.see for array, currents in seen.items()}, "converter ranges")
+            _run(
+                sim,
+                held,
+                forward,
+                {array: currents.see for array, currents in seen.items()},
+                "converter ranges",
+            )
             for array, currents in seen.items():
                 array.adc_high = currents.choose(criterion, percentile, power_of_two)
                 array.forget_plans()
@@ -81,7 +89,9 @@ def _wants_adc_range(array: CrossbarArray) -> bool:
     return array.hardware.adc is not None and array.hardware.adc.range == "calibrated"
 
 
-def _run(sim: nn.Module, held: list[Any], forward: Forward | None, observers: dict[CrossbarArray, Any], label: str) -> None:
+def _run(
+    sim: nn.Module, held: list[Any], forward: Forward | None, observers: dict[CrossbarArray, Any], label: str
+) -> None:
     reached: set[CrossbarArray] = set()
     for array, see in observers.items():
         array.observer = partial(_note, see, reached, array)
@@ -97,7 +107,8 @@ def _run(sim: nn.Module, held: list[Any], forward: Forward | None, observers: di
     missed = [array.name for array in observers if array not in reached]
     if missed:
         raise CalibrationError(
-            f"the calibration data never reached layer {missed[0]!r}{f' and {len(missed) - 1} more' if len(missed) > 1 else ''}; "
+            "the calibration data never reached layer "
+            f"{missed[0]!r}{f' and {len(missed) - 1} more' if len(missed) > 1 else ''}; "
             "give batches that use it, or keep it digital with {'" + missed[0] + "': None}"
         )
 
@@ -119,7 +130,10 @@ class _InputRange:
             return
         low, high = (float(v) for v in x.float().aminmax())
         if not (abs(low) < float("inf") and abs(high) < float("inf")):
-            raise CalibrationError(f"layer {self.array.name!r} got inputs that are not finite during calibration; check the data and the model")
+            raise CalibrationError(
+                f"layer {self.array.name!r} got inputs that are not finite during calibration; check the "
+                "data and the model"
+            )
         self.peak, self.negative = max(self.peak, -low, high), self.negative or low < 0
         self.array.input_range, self.array.input_signed = self.peak or 1.0, self.negative
         self.array.forget_plans()
@@ -137,8 +151,13 @@ class _Currents:
             spans += reach(self.job.unit, self.job.train)
         exact = self.job.integer_cells and not any(self.job.columns.baseline)
         self.low = [low for low, _ in spans]
-        self.width = [1.0 if exact and high - low <= BINS else max(high - low, 1e-30) / BINS for low, high in spans]
-        self.counts = [torch.zeros(int((high - low) / width) + 2) for (low, high), width in zip(spans, self.width, strict=True)]
+        self.width = [
+            1.0 if exact and high - low <= BINS else max(high - low, 1e-30) / BINS for low, high in spans
+        ]
+        self.counts = [
+            torch.zeros(int((high - low) / width) + 2)
+            for (low, high), width in zip(spans, self.width, strict=True)
+        ]
 
     def see(self, x: Tensor) -> None:
         """Look at the currents of some of the vectors of a batch. Shapes: x as the layer takes it."""
@@ -153,30 +172,47 @@ class _Currents:
         for q in range(len(self.job.columns.gains)):
             self._count(q, drives, self.job.columns.cells[:, q], self.job.columns.baseline[q])
         if self.job.unit is not None:
-            self._count(len(self.job.columns.gains), drives, self.job.unit.cells[:, 0], self.job.unit.baseline[0])
+            self._count(
+                len(self.job.columns.gains), drives, self.job.unit.cells[:, 0], self.job.unit.baseline[0]
+            )
 
     def _count(self, q: int, drives: list[Tensor], cells: Tensor, baseline: float) -> None:
         for (start, stop), drive in zip(self.job.columns.reads, drives, strict=True):
             current = drive @ (cells[:, start:stop].float() + baseline)
-            index = ((current.flatten() - self.low[q]) / self.width[q]).round_().to(torch.int64).clamp_(0, len(self.counts[q]) - 1)
+            index = (
+                ((current.flatten() - self.low[q]) / self.width[q])
+                .round_()
+                .to(torch.int64)
+                .clamp_(0, len(self.counts[q]) - 1)
+            )
             self.counts[q] += torch.bincount(index.cpu(), minlength=len(self.counts[q]))
 
     def choose(self, criterion: str, percentile: float, power_of_two: bool) -> tuple[float, ...]:
         """The upper ends of the ranges, in levels."""
         hardware, ratio = self.array.hardware, self.array.on_off_ratio
-        train = pulse_train(hardware, signed=self.array.signed)
+        train = self.array.pulses
         kinds = streams(hardware, train, ratio)
         by_stream = [kind.slice for kind in kinds] + ([-1] if self.job.unit is not None else [])
         ends: dict[int, float] = {}
         for key in dict.fromkeys(by_stream):
             members = [q for q, other in enumerate(by_stream) if other == key]
-            values = torch.cat([self.low[q] + self.width[q] * torch.arange(len(self.counts[q]), dtype=torch.float64) for q in members])
+            values = torch.cat(
+                [
+                    self.low[q] + self.width[q] * torch.arange(len(self.counts[q]), dtype=torch.float64)
+                    for q in members
+                ]
+            )
             counts = torch.cat([self.counts[q].double() for q in members])
             kind = kinds[max(key, 0)]
             if criterion == "percentile":
                 ends[key] = percentile_range(values, counts, percentile)
             else:
-                ends[key] = mse_range(values, counts, partial(_converter, hardware, kind, train, ratio), (_one_level(hardware, kind),))
+                ends[key] = mse_range(
+                    values,
+                    counts,
+                    partial(_converter, hardware, kind, train, ratio),
+                    (_one_level(hardware, kind),),
+                )
         if power_of_two:
             ends = dict(zip(ends, power_of_two_ranges(list(ends.values())), strict=True))
         return tuple(ends[key] for key in by_stream)

@@ -33,12 +33,14 @@ def convert(
     engine: str = "auto",
     qat: None = None,
 ) -> nn.Module:
-    """A copy of a model whose linear and convolutional layers run on simulated crossbars, programmed with seed 0.
+    """A copy of a model whose linear and convolutional layers run on crossbars, programmed with seed 0.
 
     Args:
         model: any torch model; left as it is.
-        hardware: the chip for every layer, or chips by module name (`fnmatch` patterns, the last match wins; None: stay digital).
-        fold_batchnorm: fold each BatchNorm into the layer before it (needs eval mode and a model that torch.fx can trace).
+        hardware: the chip for every layer, or chips by module name (`fnmatch` patterns, the last match wins;
+            None: stay digital).
+        fold_batchnorm: fold each BatchNorm into the layer before it (needs eval mode and a model that
+            torch.fx can trace).
         engine: auto, reference, collapsed, matmul, table or statistical.
         qat: a training method; none is part of this version.
 
@@ -51,7 +53,9 @@ def convert(
     """
     chips = _by_pattern(model, hardware)
     if engine not in ENGINES:
-        raise ConversionError(f"engine = {engine!r} is not one of {', '.join(ENGINES)}.{did_you_mean(str(engine), ENGINES)}")
+        raise ConversionError(
+            f"engine = {engine!r} is not one of {', '.join(ENGINES)}.{did_you_mean(str(engine), ENGINES)}"
+        )
     if qat is not None:
         raise ConversionError(f"qat = {qat!r}: training methods are not part of this version; leave qat out")
     sim = copy.deepcopy(model)
@@ -70,7 +74,10 @@ def convert(
     sim = _swap(sim, replaced)
     _leave_fast_paths(sim)
     if not replaced:
-        what = "; ".join(f"{n or 'the model'}: {r}" for n, r in digital.items()) or "it has no linear or convolutional layer"
+        what = (
+            "; ".join(f"{n or 'the model'}: {r}" for n, r in digital.items())
+            or "it has no linear or convolutional layer"
+        )
         raise ConversionError(f"nothing would run on crossbars: {what}")
     setattr(sim, _DIGITAL_RECORD, digital)
     for layer, array in arrays(sim):
@@ -92,7 +99,9 @@ def arrays(sim: nn.Module) -> list[tuple[CrossbarLayer, CrossbarArray]]:
     """
     found = [(m, m.array) for m in sim.modules() if isinstance(m, CrossbarLayer)]
     if not found:
-        raise ConversionError("the model has no crossbar layer; convert it first with imcsim.convert(model, hardware)")
+        raise ConversionError(
+            "the model has no crossbar layer; convert it first with imcsim.convert(model, hardware)"
+        )
     return found
 
 
@@ -102,7 +111,9 @@ def digital_layers(sim: nn.Module) -> dict[str, str]:
     for name, module in sim.named_modules():
         if name in record or isinstance(module, CrossbarLayer | CrossbarArray):
             continue
-        if any(True for _ in module.parameters(recurse=False)) and not any(name.startswith(f"{n}.") for n in record if n):
+        if any(True for _ in module.parameters(recurse=False)) and not any(
+            name.startswith(f"{n}.") for n in record if n
+        ):
             record[name] = f"{type(module).__name__} has no crossbar form"
     return record
 
@@ -116,20 +127,28 @@ def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareM
         return {"*": hardware}
     if not isinstance(hardware, Mapping) or not hardware:
         raise ConversionError(
-            f"hardware is an imcsim.Hardware, or a dict from module-name patterns to Hardware or None, but got {hardware!r:.80}; "
+            "hardware is an imcsim.Hardware, or a dict from module-name patterns to Hardware or None, "
+            f"but got {hardware!r:.80}; "
             "load one with imcsim.load_hardware"
         )
     names = [name for name, _ in model.named_modules(remove_duplicate=False)]
-    layers = [name for name, module in model.named_modules(remove_duplicate=False) if _torch_layer(module) or isinstance(module, _OWN_PRODUCTS)]
+    layers = [
+        name
+        for name, module in model.named_modules(remove_duplicate=False)
+        if _torch_layer(module) or isinstance(module, _OWN_PRODUCTS)
+    ]
     for pattern, chip in hardware.items():
         if not isinstance(pattern, str) or not (chip is None or isinstance(chip, Hardware)):
             raise ConversionError(
-                f"hardware[{pattern!r}] = {chip!r:.80}: keys are module-name patterns, values imcsim.Hardware or None; load one with imcsim.load_hardware"
+                f"hardware[{pattern!r}] = {chip!r:.80}: keys are module-name patterns, values "
+                "imcsim.Hardware or None; load one with imcsim.load_hardware"
             )
         if not any(fnmatchcase(name, pattern) for name in (names if chip is None else layers)):
             raise ConversionError(
-                f"pattern {pattern!r} matches no {'module' if chip is None else 'linear or convolutional layer'}."
-                f"{did_you_mean(pattern, names)} Layers: {', '.join(layers[:12])}{' ...' if len(layers) > 12 else ''}"
+                f"pattern {pattern!r} matches no "
+                f"{'module' if chip is None else 'linear or convolutional layer'}."
+                f"{did_you_mean(pattern, names)} Layers: "
+                f"{', '.join(layers[:12])}{' ...' if len(layers) > 12 else ''}"
             )
     return hardware
 
@@ -169,14 +188,20 @@ def _why_digital(module: nn.Module) -> str | None:
         return "its weight is parametrized; remove the parametrization (leave_parametrized=True) and convert again"
     cls = type(module)
     for method in ("forward", "_conv_forward"):
-        if getattr(cls, method, None) is not getattr(base, method, None) and not issubclass(cls, nn.modules.lazy.LazyModuleMixin):
+        if getattr(cls, method, None) is not getattr(base, method, None) and not issubclass(
+            cls, nn.modules.lazy.LazyModuleMixin
+        ):
             return f"{cls.__name__} overrides {method}"
     return None
 
 
-def _crossbar(module: nn.Module, cls: type[CrossbarLayer], chip: Hardware, name: str, engine: str) -> nn.Module:
+def _crossbar(
+    module: nn.Module, cls: type[CrossbarLayer], chip: Hardware, name: str, engine: str
+) -> nn.Module:
     if any(is_lazy(p) for p in module.parameters(recurse=False)):
-        raise ConversionError(f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it")
+        raise ConversionError(
+            f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it"
+        )
     layer: Any = CrossbarLayer.from_float(module, cls)
     layer.array = CrossbarArray(chip, name, engine, layer.weight_matrix)
     layer.array.training = module.training

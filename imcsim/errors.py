@@ -1,4 +1,7 @@
-"""Errors: everything a user can get wrong raises one of these, with what was given, what is allowed and what to do."""
+"""Errors.
+
+Everything a user can get wrong raises one of these, with what was given, what is allowed and what to do.
+"""
 
 from __future__ import annotations
 

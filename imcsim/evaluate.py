@@ -25,7 +25,8 @@ class Evaluation:
         top1: fraction of samples whose largest logit is the label's.
         n: samples.
         ci95: 95 % Wilson score interval of `top1`, (low, high).
-        sqnr_db: ``10 log10(sum ref^2 / sum (ref - y)^2)`` over all logits; inf where equal, None without a reference.
+        sqnr_db: ``10 log10(sum ref^2 / sum (ref - y)^2)`` over all logits; inf where equal, None without a
+            reference.
     """
 
     top1: float
@@ -34,7 +35,8 @@ class Evaluation:
     sqnr_db: float | None
 
     def __str__(self) -> str:
-        text = f"top-1 {100 * self.top1:.2f} % (95 %: {100 * self.ci95[0]:.2f} to {100 * self.ci95[1]:.2f}, n = {self.n})"
+        low, high = (100 * end for end in self.ci95)
+        text = f"top-1 {100 * self.top1:.2f} % (95 %: {low:.2f} to {high:.2f}, n = {self.n})"
         return text if self.sqnr_db is None else f"{text}, SQNR {self.sqnr_db:.1f} dB"
 
 
@@ -53,7 +55,9 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
         InputError: no batches, or batches that are not pairs of tensors.
     """
     if isinstance(batches, Tensor):
-        raise InputError("evaluate takes an iterable of (input, label) pairs, but got one tensor; pass [(inputs, labels)]")
+        raise InputError(
+            "evaluate takes an iterable of (input, label) pairs, but got one tensor; pass [(inputs, labels)]"
+        )
     right = n = 0
     signal = noise = 0.0
     with evaluation_mode(model):
@@ -68,8 +72,13 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
                 signal += float(want.square().sum())
                 noise += float((want - logits.double()).square().sum())
     if n == 0:
-        raise InputError("evaluate got no samples; give at least one (input, label) batch (a generator can be used only once)")
-    return Evaluation(right / n, n, wilson_interval(right, n), None if reference is None else decibels(signal, noise))
+        raise InputError(
+            "evaluate got no samples; give at least one (input, label) batch (a generator can be used "
+            "only once)"
+        )
+    return Evaluation(
+        right / n, n, wilson_interval(right, n), None if reference is None else decibels(signal, noise)
+    )
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -82,7 +91,8 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     Returns:
         (low, high).
 
-    References: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+    References: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
+        1927.
     """
     p, z = successes / n, Z_95
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)

@@ -16,13 +16,17 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
 class FoldedBatchNorm(nn.Identity):
-    """Where a BatchNorm was before it was folded into the layer before it. Refuses checkpoints of the unfolded model."""
+    """Where a BatchNorm was before it was folded into the layer before it.
+
+    Refuses checkpoints of the unfolded model.
+    """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         stale = sorted(key for key in state_dict if key.startswith(prefix))
         if stale:
             raise ConversionError(
-                f"the checkpoint has {stale[0]!r}, but this model's BatchNorm was folded into the layer before it (fold_batchnorm=True); "
+                f"the checkpoint has {stale[0]!r}, but this model's BatchNorm was folded into the layer "
+                "before it (fold_batchnorm=True); "
                 "load the checkpoint into the float model and convert that"
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -42,15 +46,20 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     Raises:
         ConversionError: the model is in training mode, or torch.fx cannot trace it.
 
-    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", 2025, Eq. 22.
+    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", 2025, Eq.
+        22.
     """
     if model.training:
-        raise ConversionError("fold_batchnorm=True folds the running statistics, but the model is in training mode; call model.eval() first")
+        raise ConversionError(
+            "fold_batchnorm=True folds the running statistics, but the model is in training mode; call "
+            "model.eval() first"
+        )
     try:
         graph = fx.symbolic_trace(model).graph
     except Exception as error:  # torch.fx raises whatever the model's forward does
         raise ConversionError(
-            f"fold_batchnorm=True needs torch.fx to trace the model, which failed: {error}; convert without folding, or make forward traceable"
+            f"fold_batchnorm=True needs torch.fx to trace the model, which failed: {error}; convert "
+            "without folding, or make forward traceable"
         ) from error
     calls: dict[str, int] = {}
     for node in graph.nodes:
@@ -84,6 +93,8 @@ def _fold_pair(layer: Any, norm: Any) -> None:
         weight = (layer.weight.unflatten(0, (layer.groups, -1)) * per_group).flatten(0, 1)
         bias = ((0 if layer.bias is None else layer.bias) - norm.running_mean) * factor + beta
     else:
-        weight, bias = fuse_conv_bn_weights(layer.weight, layer.bias, *stats, transpose=isinstance(layer, _TRANSPOSED))
+        weight, bias = fuse_conv_bn_weights(
+            layer.weight, layer.bias, *stats, transpose=isinstance(layer, _TRANSPOSED)
+        )
     layer.weight = nn.Parameter(weight.detach(), layer.weight.requires_grad)
     layer.bias = nn.Parameter(bias.detach(), layer.weight.requires_grad)

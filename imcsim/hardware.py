@@ -1,4 +1,7 @@
-"""The hardware description: frozen, validated, TOML in and out. Imports no torch and nothing above `errors`."""
+"""The hardware description.
+
+Frozen, validated, TOML in and out. Imports no torch and nothing above `errors`.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise HardwareError(f"a hardware description is frozen, but {name} = {value!r} was assigned; make a changed copy with Hardware.replace")
+        raise HardwareError(
+            f"a hardware description is frozen, but {name} = {value!r} was assigned; make a changed copy "
+            "with Hardware.replace"
+        )
 
 
 class CardProgramming(Table):
@@ -133,23 +139,28 @@ class Weights(Table):
     def _consistent(self) -> Self:
         if self.encoding == "xnor" and self.bits != 1:
             raise ValueError(
-                f"encoding 'xnor' stores binary weights, but bits = {self.bits}; set weights.bits = 1, or use another encoding"
+                f"encoding 'xnor' stores binary weights, but bits = {self.bits}; set weights.bits = 1, or "
+                "use another encoding"
             )
         if self.encoding == "ternary" and self.bits != 2:
             raise ValueError(
-                f"encoding 'ternary' stores -1, 0 and 1, but bits = {self.bits}; set weights.bits = 2, or use another encoding"
+                f"encoding 'ternary' stores -1, 0 and 1, but bits = {self.bits}; set weights.bits = 2, or "
+                "use another encoding"
             )
         if self.encoding in ("xnor", "ternary") and self.cell_bits not in (1, (1,)):
             raise ValueError(
-                f"encoding {self.encoding!r} has cells that are on or off, but cell_bits = {self.cell_bits}; set weights.cell_bits = 1"
+                f"encoding {self.encoding!r} has cells that are on or off, but cell_bits = "
+                f"{self.cell_bits}; set weights.cell_bits = 1"
             )
         if self.encoding == "twos_complement" and self.bits < 2:
             raise ValueError(
-                "encoding 'twos_complement' needs a sign bit and a magnitude bit, but bits = 1; set weights.bits to 2 or more"
+                "encoding 'twos_complement' needs a sign bit and a magnitude bit, but bits = 1; set "
+                "weights.bits to 2 or more"
             )
         if self.sided == "two" and self.encoding not in ("differential", "ternary"):
             raise ValueError(
-                f"sided = 'two' is for differential pairs, but encoding = {self.encoding!r}; set weights.sided = 'one'"
+                f"sided = 'two' is for differential pairs, but encoding = {self.encoding!r}; set "
+                "weights.sided = 'one'"
             )
         self._check_widths()
         return self
@@ -158,13 +169,15 @@ class Weights(Table):
         if isinstance(self.cell_bits, int):
             if self.cell_bits > self.bits:
                 raise ValueError(
-                    f"cell_bits = {self.cell_bits} is wider than the weight (bits = {self.bits}); use 1 to {self.bits}"
+                    f"cell_bits = {self.cell_bits} is wider than the weight (bits = {self.bits}); use 1 "
+                    f"to {self.bits}"
                 )
             return
         need, total = self.sliced_bits, sum(self.cell_bits)
         if total < need or total - self.cell_bits[-1] >= need:
             raise ValueError(
-                f"cell_bits = {list(self.cell_bits)} adds up to {total} bits, but encoding {self.encoding!r} slices {need} bits of a "
+                f"cell_bits = {list(self.cell_bits)} adds up to {total} bits, but encoding "
+                f"{self.encoding!r} slices {need} bits of a "
                 f"{self.bits}-bit weight; give widths that reach {need} with the last slice and not before"
             )
 
@@ -189,11 +202,13 @@ class Inputs(Table):
     def _consistent(self) -> Self:
         if self.bits_per_cycle > self.bits:
             raise ValueError(
-                f"bits_per_cycle = {self.bits_per_cycle} is more than the input has (bits = {self.bits}); use 1 to {self.bits}"
+                f"bits_per_cycle = {self.bits_per_cycle} is more than the input has (bits = {self.bits}); "
+                f"use 1 to {self.bits}"
             )
         if self.bits == 1 and self.signed_encoding != "sign_magnitude":
             raise ValueError(
-                f"1-bit inputs are +-1 pulses, which signed_encoding = {self.signed_encoding!r} cannot send; use 'sign_magnitude'"
+                f"1-bit inputs are +-1 pulses, which signed_encoding = {self.signed_encoding!r} cannot "
+                "send; use 'sign_magnitude'"
             )
         return self
 
@@ -209,7 +224,10 @@ class Adc(Table):
     range: Annotated[
         Literal["full", "calibrated"] | tuple[float, float],
         BeforeValidator(_tuple_if_list),
-    ] = Field("full", description="full | calibrated | [lo, hi] in units of one cell at g_max with its input fully on")
+    ] = Field(
+        "full",
+        description="full | calibrated | [lo, hi] in units of one cell at g_max with its input fully on",
+    )
     per: Literal["cycle", "vector"] = "cycle"
     subtract: Literal["analog", "digital"] = "analog"
     offset_correction: Literal["digital", "unit_column"] = "digital"
@@ -219,7 +237,10 @@ class Adc(Table):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind == "symmetric" and self.bits < 2:
-            raise ValueError("a symmetric converter has 2^bits - 1 codes, but bits = 1 leaves one; use bits >= 2 or kind = 'sense_amp'")
+            raise ValueError(
+                "a symmetric converter has 2^bits - 1 codes, but bits = 1 leaves one; use bits >= 2 or "
+                "kind = 'sense_amp'"
+            )
         if isinstance(self.range, tuple):
             lo, hi = self.range
             if not lo < hi:
@@ -227,28 +248,35 @@ class Adc(Table):
             symmetric = self.kind == "symmetric" or (self.kind == "auto" and lo < 0)
             if symmetric and lo != -hi:
                 raise ValueError(
-                    f"a symmetric converter spans [-hi, hi], but range = [{lo}, {hi}]; give [{-max(-lo, hi)}, {max(-lo, hi)}] or set kind = 'uniform'"
+                    f"a symmetric converter spans [-hi, hi], but range = [{lo}, {hi}]; give "
+                    f"[{-max(-lo, hi)}, {max(-lo, hi)}] or set kind = 'uniform'"
                 )
             if symmetric and self.bits < 2:
                 raise ValueError(
-                    "kind = 'auto' with lo < 0 is symmetric, which needs bits >= 2; set adc.kind = 'sense_amp' for a 1-bit converter"
+                    "kind = 'auto' with lo < 0 is symmetric, which needs bits >= 2; set adc.kind = "
+                    "'sense_amp' for a 1-bit converter"
                 )
         return self
 
 
 # What the schema names and the code cannot compute yet; each entry goes when its issue lands.
 _NOT_YET: tuple[tuple[str, frozenset[Any], str], ...] = (
-    ("array.input_mode", frozenset({"gate"}), "use 'voltage'"),
-    ("array.readout", frozenset({"charge", "divider", "digital"}), "use 'current'"),
-    ("adc.kind", frozenset({"sar", "flash", "ramp", "cyclic", "pipeline"}), "use 'auto', 'uniform', 'symmetric' or 'sense_amp'"),
+    (
+        "adc.kind",
+        frozenset({"sar", "flash", "ramp", "cyclic", "pipeline"}),
+        "use 'auto', 'uniform', 'symmetric' or 'sense_amp'",
+    ),
 )
 
 
 class Hardware(Table):
-    """One chip: device, array, weight and input encoding, converter. Frozen; `replace` makes a validated copy.
+    """One chip: device, array, weight and input encoding, converter.
+
+    Frozen; `replace` makes a validated copy.
 
     Raises:
-        HardwareError: on construction, for an unknown key, a wrong type or value, or fields that contradict each other; it
+        HardwareError: on construction, for an unknown key, a wrong type or value, or fields that contradict
+            each other; it
             names the field, the value, what is allowed and the likely fix.
     """
 
@@ -281,11 +309,16 @@ class Hardware(Table):
             HardwareError: as the constructor does.
         """
         if options:
-            raise HardwareError(f"Hardware.model_validate takes a dict alone, but got {sorted(options)}; leave them out")
+            raise HardwareError(
+                f"Hardware.model_validate takes a dict alone, but got {sorted(options)}; leave them out"
+            )
         if isinstance(obj, cls):
             return obj
         if not isinstance(obj, Mapping) or not all(isinstance(key, str) for key in obj):
-            raise HardwareError(f"a hardware description is a dict of tables, but got {type(obj).__name__}; see Hardware.model_json_schema()")
+            raise HardwareError(
+                f"a hardware description is a dict of tables, but got {type(obj).__name__}; see "
+                "Hardware.model_json_schema()"
+            )
         return cls(**obj)
 
     @model_validator(mode="after")
@@ -293,21 +326,25 @@ class Hardware(Table):
         device, array, weights, inputs, adc = self.device, self.array, self.weights, self.inputs, self.adc
         if device.stuck_on + device.stuck_off > 1:
             raise ValueError(
-                f"device.stuck_on + device.stuck_off = {device.stuck_on + device.stuck_off} exceeds 1: a cell is stuck one way; lower one"
+                f"device.stuck_on + device.stuck_off = {device.stuck_on + device.stuck_off} exceeds 1: a "
+                "cell is stuck one way; lower one"
             )
         if array.active > array.rows:
             raise ValueError(
-                f"array.rows_active = {array.rows_active} is more than array.rows = {array.rows}; use 1 to {array.rows}, or leave it out"
+                f"array.rows_active = {array.rows_active} is more than array.rows = {array.rows}; use 1 "
+                f"to {array.rows}, or leave it out"
             )
         if weights.encoding == "xnor":
             if inputs.bits != 1 or inputs.signed is False:
                 raise ValueError(
-                    f"encoding 'xnor' needs +-1 inputs, but inputs.bits = {inputs.bits}, inputs.signed = {inputs.signed}; "
+                    f"encoding 'xnor' needs +-1 inputs, but inputs.bits = {inputs.bits}, inputs.signed = "
+                    f"{inputs.signed}; "
                     "set inputs.bits = 1 and leave inputs.signed out"
                 )
             if array.rows % 2 or array.active % 2:
                 raise ValueError(
-                    f"encoding 'xnor' puts a weight on two word lines, but array.rows = {array.rows}, rows_active = {array.active}; use even numbers"
+                    f"encoding 'xnor' puts a weight on two word lines, but array.rows = {array.rows}, "
+                    f"rows_active = {array.active}; use even numbers"
                 )
         if adc is not None:
             self._check_adc(adc)
@@ -315,25 +352,31 @@ class Hardware(Table):
             table, field = path.split(".")
             owner = getattr(self, table)
             if owner is not None and getattr(owner, field) in values:
-                raise ValueError(f"{path} = {getattr(owner, field)!r} is part of the schema but this version cannot compute it; {instead}")
+                raise ValueError(
+                    f"{path} = {getattr(owner, field)!r} is part of the schema but this version cannot "
+                    f"compute it; {instead}"
+                )
         return self
 
     def _check_adc(self, adc: Adc) -> None:
         encoding = self.weights.encoding
         if adc.subtract == "digital" and encoding not in ("differential", "ternary"):
             raise ValueError(
-                f"adc.subtract = 'digital' is for differential pairs, but weights.encoding = {encoding!r}; leave adc.subtract out"
+                "adc.subtract = 'digital' is for differential pairs, but weights.encoding = "
+                f"{encoding!r}; leave adc.subtract out"
             )
         if adc.offset_correction == "unit_column" and encoding not in ("offset", "isaac"):
             raise ValueError(
-                f"adc.offset_correction = 'unit_column' is for encodings 'offset' and 'isaac', but weights.encoding = {encoding!r}; leave it out"
+                "adc.offset_correction = 'unit_column' is for encodings 'offset' and 'isaac', but "
+                f"weights.encoding = {encoding!r}; leave it out"
             )
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
         """A validated copy with some fields changed.
 
         Args:
-            changes: dotted names and values, ``{"adc.bits": 6, "array.rows": 64}``. A field of an absent table creates the table with
+            changes: dotted names and values, ``{"adc.bits": 6, "array.rows": 64}``. A field of an absent
+                table creates the table with
                 defaults; ``{"adc": None}`` removes it; a table's name takes a whole table.
 
         Returns:
@@ -343,7 +386,10 @@ class Hardware(Table):
             HardwareError: a name or value that is not allowed, or a contradiction.
         """
         if not isinstance(changes, Mapping):
-            raise HardwareError(f"replace takes a dict of dotted names and values, but got {type(changes).__name__}; write replace({{'adc.bits': 6}})")
+            raise HardwareError(
+                f"replace takes a dict of dotted names and values, but got {type(changes).__name__}; "
+                f"write replace({{'adc.bits': 6}})"
+            )
         data = self.model_dump(by_alias=True, exclude_unset=True)
         for path, value in changes.items():
             if not isinstance(path, str) or not path:
@@ -375,7 +421,9 @@ class Hardware(Table):
         """
         file = Path(path)
         if not file.is_file():
-            raise FileMissingError(f"hardware file {str(file)!r} does not exist; give the path of a .toml file")
+            raise FileMissingError(
+                f"hardware file {str(file)!r} does not exist; give the path of a .toml file"
+            )
         try:
             data = tomllib.loads(file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -394,7 +442,10 @@ class Hardware(Table):
         Raises:
             FileMissingError: its folder does not exist.
         """
-        write_atomically(Path(path), tomli_w.dumps(self.model_dump(by_alias=True, exclude_none=True, mode="python")).encode())
+        write_atomically(
+            Path(path),
+            tomli_w.dumps(self.model_dump(by_alias=True, exclude_none=True, mode="python")).encode(),
+        )
 
 
 def write_atomically(file: Path, data: bytes) -> None:
@@ -408,7 +459,9 @@ def write_atomically(file: Path, data: bytes) -> None:
         FileMissingError: its folder does not exist.
     """
     if not file.parent.is_dir():
-        raise FileMissingError(f"cannot write {str(file)!r}: the folder {str(file.parent)!r} does not exist; create it first")
+        raise FileMissingError(
+            f"cannot write {str(file)!r}: the folder {str(file.parent)!r} does not exist; create it first"
+        )
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -458,7 +511,9 @@ def _clean(loc: tuple[int | str, ...]) -> list[str]:
     out: list[str] = []
     for i, part in enumerate(loc):
         text = str(part)
-        branch = i > 0 and (text in _UNION_BRANCHES and text not in _fields_at(out) or "[" in text or "-" in text)
+        branch = i > 0 and (
+            (text in _UNION_BRANCHES and text not in _fields_at(out)) or "[" in text or "-" in text
+        )
         if not branch:
             out.append(text)
     return out

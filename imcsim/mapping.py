@@ -13,7 +13,8 @@ from imcsim.nn.readout import array_rows, weight_slicing
 class Placement:
     """A layer on arrays.
 
-    Groups of a grouped convolution that fit share an array, stacked and side by side; one group's word lines are driven at a time.
+    Groups of a grouped convolution that fit share an array, stacked and side by side; one group's word lines
+    are driven at a time.
 
     Attributes:
         arrays: physical arrays.
@@ -34,7 +35,9 @@ class Placement:
     utilisation: float
 
 
-def place(hardware: Hardware, groups: int, outputs: int, inputs: int, *, unit_column: bool = False) -> Placement:
+def place(
+    hardware: Hardware, groups: int, outputs: int, inputs: int, *, unit_column: bool = False
+) -> Placement:
     """Place a layer's weight matrices on arrays.
 
     Args:
@@ -85,5 +88,5 @@ def place(hardware: Hardware, groups: int, outputs: int, inputs: int, *, unit_co
 
 def placement_of(array: CrossbarArray) -> Placement:
     """The placement of a programmed layer."""
-    groups, outputs, inputs = array.w_int.shape
+    groups, outputs, inputs = array.written.w_int.shape
     return place(array.hardware, groups, outputs, inputs, unit_column=array.has_unit_column)

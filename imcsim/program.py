@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
+from typing import Literal
 
 from torch import nn
 
@@ -30,21 +31,35 @@ def program(sim: nn.Module, seed: int = 0) -> None:
         array.sync(layer.weight)
 
 
-def age(sim: nn.Module, seconds: float) -> None:
-    """Let the arrays drift to an absolute time since their verify read; not cumulative, ``age(sim, 0)`` is as programmed.
+def age(sim: nn.Module, seconds: float, *, compensation: Literal["global", "column"] | None = None) -> None:
+    """Let the arrays drift to an absolute time since their verify read.
+
+    It is not cumulative: ``age(sim, 0)`` is as programmed.
 
     Args:
         sim: a converted model.
         seconds: the time, 0 or more.
+        compensation: one digital factor a layer (global) or a column against drift, from reference reads of
+            every word line at programming and now; None: no compensation.
 
     Raises:
-        InputError: the time is negative or not finite.
+        InputError: the time is negative or not finite, or the compensation is unknown.
         ConversionError: the model was not converted.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not math.isfinite(seconds) or seconds < 0:
-        raise InputError(f"age: seconds = {seconds!r} is not a time since programming; give 0 or a positive number of seconds")
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, Real)
+        or not math.isfinite(seconds)
+        or seconds < 0
+    ):
+        raise InputError(
+            f"age: seconds = {seconds!r} is not a time since programming; give 0 or a positive number of "
+            "seconds"
+        )
+    if compensation not in (None, "global", "column"):
+        raise InputError(f"age: compensation = {compensation!r} is not one of 'global', 'column' or None")
     for _, array in arrays(sim):
-        array.age(float(seconds))
+        array.age(float(seconds), compensation)
 
 
 def seed_reads(sim: nn.Module, seed: int = 0) -> None:

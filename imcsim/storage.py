@@ -40,9 +40,18 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
         "format": FORMAT,
         "fold_batchnorm": any(isinstance(m, FoldedBatchNorm) for m in sim.modules()),
         "engine": {names[id(layer)]: array.engine for layer, array in layers},
-        "hardware": {names[id(layer)]: array.hardware.model_dump(by_alias=True, exclude_unset=True, mode="json") for layer, array in layers},
+        "hardware": {
+            names[id(layer)]: array.hardware.model_dump(by_alias=True, exclude_unset=True, mode="json")
+            for layer, array in layers
+        },
         "state": {
-            names[id(layer)]: {"seed": array.seed, "seconds": array.seconds, "read_seed": array.read_seed, "samples_read": array.samples_read, "by_user": array.programmed_by_user}
+            names[id(layer)]: {
+                "seed": array.seed,
+                "seconds": array.seconds,
+                "read_seed": array.read_seed,
+                "samples_read": array.samples_read,
+                "by_user": array.programmed_by_user,
+            }
             for layer, array in layers
         },
     }
@@ -77,12 +86,19 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     try:
         with safe_open(str(file), framework="pt") as stored:
             meta = json.loads((stored.metadata() or {}).get("imcsim", "null"))
-            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118  (not a dict)
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{str(file)!r} is not a complete safetensors file ({error}); save the model again") from None
+        raise DataError(
+            f"{str(file)!r} is not a complete safetensors file ({error}); save the model again"
+        ) from None
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        raise DataError(f"{str(file)!r} was not written by imcsim.save (format {FORMAT!r}); for a plain checkpoint use load_state_dict and imcsim.convert")
-    chips: HardwareMap = {glob.escape(name): Hardware.model_validate(_revive(chip)) for name, chip in meta["hardware"].items()}
+        raise DataError(
+            f"{str(file)!r} was not written by imcsim.save (format {FORMAT!r}); for a plain checkpoint "
+            "use load_state_dict and imcsim.convert"
+        )
+    chips: HardwareMap = {
+        glob.escape(name): Hardware.model_validate(_revive(chip)) for name, chip in meta["hardware"].items()
+    }
     base = model if not meta["fold_batchnorm"] else _in_eval_mode(model)
     sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"])
     digital_layers(sim)
@@ -90,7 +106,11 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     for name, state in meta["state"].items():
         array: Any = names[name].array
         array.engine = meta["engine"][name]
-        array.seed, array.seconds, array.programmed_by_user = state["seed"], state["seconds"], state["by_user"]
+        array.seed, array.seconds, array.programmed_by_user = (
+            state["seed"],
+            state["seconds"],
+            state["by_user"],
+        )
         array.read_seed, array.samples_read = state["read_seed"], state["samples_read"]
     try:
         with torch.no_grad():

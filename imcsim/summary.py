@@ -60,13 +60,31 @@ class Summary:
 
     def __str__(self) -> str:
         table = Table(title=f"{sum(r.arrays for r in self.rows)} arrays", title_justify="left")
-        for column in ("layer", "became", "groups x in x out", "arrays", "used", "idle columns", "engine", "why / effects"):
+        for column in (
+            "layer",
+            "became",
+            "groups x in x out",
+            "arrays",
+            "used",
+            "idle columns",
+            "engine",
+            "why / effects",
+        ):
             table.add_column(column, overflow="fold")
         for row in self.rows:
             notes = "; ".join(part for part in (row.reason, row.effects, row.warnings) if part)
             used = f"{100 * row.utilisation:.0f} %" if row.arrays else ""
             idle = str(row.idle_columns) if row.arrays else ""
-            table.add_row(row.name or "(model)", row.became, row.matrix, str(row.arrays or ""), used, idle, row.engine, notes)
+            table.add_row(
+                row.name or "(model)",
+                row.became,
+                row.matrix,
+                str(row.arrays or ""),
+                used,
+                idle,
+                row.engine,
+                notes,
+            )
         console = Console(width=160, no_color=True)
         with console.capture() as capture:
             console.print(table)
@@ -100,7 +118,7 @@ def summary(sim: nn.Module) -> Summary:
 
 
 def _row(name: str, module: nn.Module, array: CrossbarArray) -> LayerSummary:
-    hardware, weight = array.hardware, array.w_int
+    hardware, weight = array.hardware, array.written.w_int
     where = placement_of(array)
     try:
         plan = array.plan(next(module.parameters()).dtype)
@@ -110,10 +128,11 @@ def _row(name: str, module: nn.Module, array: CrossbarArray) -> LayerSummary:
     slices = array.slicing
     adc = "ideal converter" if hardware.adc is None else f"{hardware.adc.bits}-bit ADC"
     groups, outputs, inputs = weight.shape
+    widths = "/".join(str(width) for width in sorted(set(slices.widths)))
     return LayerSummary(
         name=name,
         kind=type(module).__name__.removeprefix("Crossbar"),
-        became=f"{hardware.weights.encoding}, {len(slices.widths)} x {'/'.join(str(w) for w in sorted(set(slices.widths)))} bit, {adc}",
+        became=f"{hardware.weights.encoding}, {len(slices.widths)} x {widths} bit, {adc}",
         matrix=f"{groups} x {inputs} x {outputs}",
         arrays=where.arrays,
         utilisation=where.utilisation,
@@ -134,7 +153,10 @@ def _range_warnings(hardware: Hardware) -> list[str]:
     zero = -lo * codes / (hi - lo)
     if adc.kind == "uniform" or (adc.kind == "auto" and lo >= 0):
         if not zero.is_integer():
-            return [f"zero lies between two codes of adc.range = [{lo:g}, {hi:g}]: every idle column reads as {abs(round(zero) - zero):.2f} LSB"]
+            return [
+                f"zero lies between two codes of adc.range = [{lo:g}, {hi:g}]: every idle column reads as "
+                f"{abs(round(zero) - zero):.2f} LSB"
+            ]
         if not 0 <= zero <= codes:
             return [f"adc.range = [{lo:g}, {hi:g}] does not contain zero"]
     return []

@@ -84,17 +84,19 @@ def gated_conductance_approx(g: Tensor, activity: float = 0.5, **wires: Unpack[W
     Notes:
         Exact without bit-line resistance, and when all rows are on. Otherwise what is missed is which rows
         are on: where, and how many more or fewer than `activity`. Error against `solve_gated` for random
-        patterns, 1-ohm segments, cells spread evenly over 2 to
-        100 per cent of g_max, as rms over mean current (in brackets: what ideal wires or the map of a
-        voltage-input array would give): n = 64, g_max 100 uS: 0.5 % (11 %, 3 %); n = 128, g_max 100 uS: 0.8 %
-        (43 %, 9 %); n = 128, g_max 10 uS: 0.1 % (4 %, 1 %). The largest error of one current is about five
-        times the rms one. tests/circuits/test_gate.py measures it.
+        patterns of that activity, a quarter to three quarters, 1-ohm segments, cells spread evenly over 2
+        to 100 per cent of g_max, as rms over mean current (in brackets, at a half: the map of a
+        voltage-input array; ideal wires): n = 64, g_max 100 uS: 0.5 % (3 %; 11 %); n = 128, 100 uS: 1.1 %
+        (9 %; 42 %); n = 128, 10 uS: 0.15 % (1.3 %; 4.4 %). One current is off by up to three times that; a
+        wrong `activity`, a half for a quarter, makes it four to five times as much.
+        tests/circuits/test_gate.py measures it.
     """
     if not 0.0 <= activity <= 1.0:
         raise CircuitError(
             f"activity = {activity}; allowed: 0 to 1, the fraction of rows that are on in an input vector."
         )
-    rows = options.checked_conductance(g).shape[-2]
+    options.checked_segments(options.checked_conductance(g), **wires)
+    rows = torch.as_tensor(g).shape[-2]
     carried = activity + (1.0 - activity) / rows
     scaled = wires.copy()
     scaled["bit_line_ohm"] = wires.get("bit_line_ohm", 0.0) * carried

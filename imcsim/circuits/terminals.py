@@ -16,7 +16,7 @@ def transfer(g: Tensor, segments: Segments) -> Tensor:
     Units: siemens.
     """
     rows, cols = g.shape[-2:]
-    grid, padded, _ = _reduced(g, segments, None, grounds_driven=False)
+    grid, padded, _ = _reduced(g, segments, None, None, grounds_driven=False)
     unit = torch.eye(padded.word.shape[0], dtype=g.dtype, device=g.device)
     _, current = _closed(grid, padded, unit, None)
     return current.squeeze(-3).squeeze(-3)[..., :cols, -rows:].mT
@@ -37,12 +37,12 @@ def junction_voltages(
         rows, cols, m); returns (*batch, rows, cols, m).
     """
     rows, cols = g.shape[-2:]
-    grid, padded, trail = _reduced(g, segments, emf_V, grounds_driven=ground_V is not None)
+    seams: list[Seam] = []
+    grid, padded, cells = _reduced(g, segments, emf_V, seams, grounds_driven=ground_V is not None)
     above, beside = padded.word.shape[0] - rows, padded.word.shape[1] - cols
     source = pad(source_V, (0, 0, above, 0))
     ground = None if ground_V is None else pad(ground_V, (0, 0, 0, beside))
     imposed, _ = _closed(grid, padded, source, ground)
-    cells, seams = trail
     while seams:
         imposed = seams.pop().imposed_on_children(imposed)
     inside = cells.junctions(imposed).unflatten(-2, (leaf_and_size(rows)[0], leaf_and_size(cols)[0]))
@@ -51,15 +51,18 @@ def junction_voltages(
 
 
 def _reduced(
-    g: Tensor, segments: Segments, emf: Tensor | None, *, grounds_driven: bool
-) -> tuple[Grid, Segments, tuple[Cells, list[Seam]]]:
-    """Join everything into one rectangle; drop the sides where nothing is imposed or asked once reached."""
+    g: Tensor, segments: Segments, emf: Tensor | None, seams: list[Seam] | None, *, grounds_driven: bool
+) -> tuple[Grid, Segments, Cells]:
+    """Join everything into one rectangle; note the seams, if wanted, in the order they are made.
+
+    The sides of the array at which nothing is imposed or asked are dropped as soon as rectangles reach across
+    it.
+    """
     (height, rows), (width, cols) = (leaf_and_size(n) for n in g.shape[-2:])
     above, beside = rows - g.shape[-2], cols - g.shape[-1]
     padded = segments.padded(rows, cols)
     emf = None if emf is None else pad(emf, (0, 0, 0, beside, above, 0))
     grid, cells = solve_cells(pad(g, (0, beside, above, 0)), padded, emf, height, width)
-    seams = []
     while (grid.height, grid.width) != (rows, cols):
         along_rows = grid.height == rows or (grid.width < cols and grid.width < grid.height)
         wide = grid.width * (1 + along_rows) == cols
@@ -69,8 +72,9 @@ def _reduced(
         outputs = _side("L", not wide) + _side("R", not wide or padded.right is not None)
         outputs += _side("T", not tall or padded.top is not None) + "B"
         grid, seam = join(grid, along_rows, inputs, outputs)
-        seams.append(seam)
-    return grid, padded, (cells, seams)
+        if seams is not None:
+            seams.append(seam)
+    return grid, padded, cells
 
 
 def _side(name: str, wanted: bool) -> str:

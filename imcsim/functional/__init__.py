@@ -1,0 +1,1 @@
+"""Pure tensor functions, the float64 reference of every step; no configuration, module or global state."""

@@ -1,6 +1,7 @@
 """Converters: column current in, code out.
 
-Inside imcsim a column current is counted in *levels*: one level is the current of one cell one conductance level above g_min
+Inside imcsim a column current is counted in *levels*: one level is the current of one cell one conductance
+level above g_min
 with its input at digit 1. A converter is an affine map from levels to codes, rounded and clipped.
 """
 
@@ -18,8 +19,10 @@ from imcsim.errors import HardwareError
 class Converter:
     """An ideal quantizer of column currents counted in levels.
 
-    ``code = clip(round(v num / den + origin), 0, top)`` and the value it stands for is ``(code - origin) den / num`` levels.
-    In the units of the contract, ``q = (codes - 1) / (hi - lo)``, ``num / den = q x (one level)`` and ``origin = -lo q``.
+    ``code = clip(round(v num / den + origin), 0, top)`` and the value it stands for is ``(code - origin) den
+    / num`` levels.
+    In the units of the contract, ``q = (codes - 1) / (hi - lo)``, ``num / den = q x (one level)`` and
+    ``origin = -lo q``.
 
     Attributes:
         num: numerator of codes per level. Kept apart from `den` so that exact ties stay exact.
@@ -42,15 +45,21 @@ class Converter:
 
     @property
     def zero(self) -> int:
-        """The code nearest to zero current; codes are counted from it. Outside [0, top] when the range excludes zero."""
+        """The code nearest to zero current.
+
+        Codes are counted from it. Outside [0, top] when the range excludes zero.
+        """
         return round(self.origin)
 
     @property
     def residue(self) -> float:
-        """``zero - origin``, in codes: what every conversion must still be given back; 0 where zero is a code."""
+        """``zero - origin``, in codes.
+
+        What every conversion must still be given back; 0 where zero is a code.
+        """
         return self.zero - self.origin
 
-    def lossless(self, low: int, high: int) -> bool:
+    def lossless(self, low: float, high: float) -> bool:
         """Whether every integer level from `low` to `high` has a code of its own, one LSB apart."""
         exact = self.num == self.den and float(self.origin).is_integer()
         return exact and low + self.origin >= 0 and high + self.origin <= self.top
@@ -79,8 +88,10 @@ def ranged_converter(kind: str, bits: int, low: float, high: float, *, literal: 
     """A converter of the given kind on a range.
 
     uniform: ``2^bits`` codes on [low, high]; with ``low < 0`` and not `literal`, zero is kept a code:
-    ``[-2^(bits-1), 2^(bits-1) - 1]`` LSB, the LSB being ``(high - low) / (2^bits - 1)``. symmetric: ``2^bits - 1`` codes on
-    ``[-m, m]``, ``m = max(-low, high)``. sense_amp: ``2^bits - 1`` comparators midway between the codes of a literal uniform
+    ``[-2^(bits-1), 2^(bits-1) - 1]`` LSB, the LSB being ``(high - low) / (2^bits - 1)``. symmetric: ``2^bits
+    - 1`` codes on
+    ``[-m, m]``, ``m = max(-low, high)``. sense_amp: ``2^bits - 1`` comparators midway between the codes of a
+    literal uniform
     converter; a current at a reference counts as above it.
 
     Args:
@@ -137,7 +148,8 @@ def _resolve(kind: str, bits: int, low: float) -> str:
         kind = "symmetric" if low < 0 else "uniform"
     if kind == "symmetric" and bits < 2:
         raise HardwareError(
-            "adc.bits = 1 leaves a symmetric converter (adc.kind = 'auto' with currents of both signs) a single code; "
+            "adc.bits = 1 leaves a symmetric converter (adc.kind = 'auto' with currents of both signs) a "
+            "single code; "
             "use adc.bits >= 2, or adc.kind = 'sense_amp' for a comparator"
         )
     return kind

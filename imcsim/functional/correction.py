@@ -1,4 +1,7 @@
-"""What the digital side adds to the converted sums: offsets, flipped columns, the g_min baseline, converters without a zero code."""
+"""What the digital side adds to the converted sums.
+
+Offsets, flipped columns, the g_min baseline, converters without a zero code.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ class Correction:
     """Terms of the digital side, in units of one integer product.
 
     Attributes:
-        drive: (reads, groups, outputs) factor of the counted sum of the codes sent to each read; None: nothing.
+        drive: (reads, groups, outputs) factor of the counted sum of the codes sent to each read; None:
+            nothing.
         unit: (reads, groups, outputs) factor of that sum as the unit column measured it; None: there is none.
         constant: (groups, outputs) added once.
     """
@@ -51,7 +55,8 @@ def correction(
         columns: the bit lines.
         train: the pulses.
         converters: one a stream, or None.
-        known_baseline: g_min's contribution to each stream, in levels per unit of digit sum, that is removed digitally.
+        known_baseline: g_min's contribution to each stream, in levels per unit of digit sum, that is removed
+            digitally.
         top_levels: level of a fully-on cell of each stream.
         offset: what the stored code exceeds the weight by.
         weight_sums: ``sum_k w_int`` of each output.

@@ -13,7 +13,8 @@ from torch import Tensor
 class PulseTrain:
     """How an input code is sent to the word lines.
 
-    ``x_int + shift = sum_t weights[t] digit_t``; a digit ``d`` drives its word line at ``d / digit_max`` of full scale.
+    ``x_int + shift = sum_t weights[t] digit_t``; a digit ``d`` drives its word line at ``d / digit_max`` of
+    full scale.
 
     Attributes:
         magnitude_bits: bits that the ordinary cycles carry.
@@ -21,8 +22,10 @@ class PulseTrain:
         polarity: digits carry the sign of the code (sign-magnitude pulses).
         sign_cycle: two's complement: a last cycle of weight ``-2^magnitude_bits`` sends the sign bit.
         shift: added to the code before it is sent (offset encoding of signed inputs).
-        accumulate: the cycles are accumulated in analog before one conversion (``adc.per = "vector"``): one digit, the code
+        accumulate: the cycles are accumulated in analog before one conversion (``adc.per = "vector"``): one
+            digit, the code
             itself, with ``digit_max = 2^magnitude_bits - 1``.
+        drive: what each digit from 0 to digit_max drives, in digits, where cells are not linear in amplitude; None: the digit.
     """
 
     magnitude_bits: int
@@ -31,6 +34,7 @@ class PulseTrain:
     sign_cycle: bool = False
     shift: int = 0
     accumulate: bool = False
+    drive: tuple[float, ...] | None = None
 
     @cached_property
     def weights(self) -> tuple[int, ...]:
@@ -79,3 +83,21 @@ def digits(x_int: Tensor, train: PulseTrain) -> Tensor:
     if train.sign_cycle:
         out.append((code < 0).to(torch.int32))
     return torch.stack(out).to(x_int.dtype)
+
+
+def drive_of(pulses: Tensor, train: PulseTrain) -> Tensor:
+    """What the digits drive: themselves, or their amplitude as non-linear cells see it, odd in the digit.
+
+    Shapes: pulses (*any); returns the same.
+
+    Args:
+        pulses: digits in a float dtype.
+        train: the pulse train.
+
+    Returns:
+        The drives, in digits.
+    """
+    if train.drive is None:
+        return pulses
+    table = torch.tensor(train.drive, dtype=pulses.dtype, device=pulses.device)
+    return table[pulses.abs().to(torch.int64)] * pulses.sign()

@@ -14,10 +14,12 @@ from imcsim.errors import MappingError
 class Slicing:
     """How the bits of a weight are spread over cells.
 
-    ``w_int = sum_s gains[s] level_s - offset``, where ``level_s`` is the level of the cell, or of the plus cell less the minus cell.
+    ``w_int = sum_s gains[s] level_s - offset``, where ``level_s`` is the level of the cell, or of the plus
+    cell less the minus cell.
 
     Attributes:
-        widths: bits of each slice's cell, least significant slice first; a cell has levels 0 to ``2^width - 1``.
+        widths: bits of each slice's cell, least significant slice first; a cell has levels 0 to ``2^width -
+            1``.
         gains: digital weight of one level of each slice.
         offset: what the stored code exceeds the weight by.
         paired: a weight is a plus and a minus cell.
@@ -37,9 +39,12 @@ class Slicing:
 def slicing(encoding: str, bits: int, cell_bits: int | tuple[int, ...]) -> Slicing:
     """The slices of a weight.
 
-    Differential and ternary: base ``2^cell_bits`` digits of the magnitude. Offset and isaac: of ``w + 2^(bits-1)``
-    (one bit: of ``(w + 1) / 2``). Two's complement: of the low ``bits - 1`` bits, then the sign bit as a slice of its own with gain
-    ``-2^(bits-1)``, in a cell as wide as the slice before it. XNOR: one binary cell, whose complement sits on the next word line.
+    Differential and ternary: base ``2^cell_bits`` digits of the magnitude. Offset and isaac: of ``w +
+    2^(bits-1)``
+    (one bit: of ``(w + 1) / 2``). Two's complement: of the low ``bits - 1`` bits, then the sign bit as a
+    slice of its own with gain
+    ``-2^(bits-1)``, in a cell as wide as the slice before it. XNOR: one binary cell, whose complement sits on
+    the next word line.
 
     Args:
         encoding: differential, offset, isaac, twos_complement, xnor or ternary.
@@ -58,7 +63,10 @@ def slicing(encoding: str, bits: int, cell_bits: int | tuple[int, ...]) -> Slici
     need = bits if whole else max(bits - 1, 1)
     widths = (cell_bits,) * -(-need // cell_bits) if isinstance(cell_bits, int) else cell_bits
     if sum(widths) < need:
-        raise MappingError(f"cell_bits = {cell_bits} holds {sum(widths)} bits, but encoding {encoding!r} slices {need}; give widths that reach {need}")
+        raise MappingError(
+            f"cell_bits = {cell_bits} holds {sum(widths)} bits, but encoding {encoding!r} slices {need}; "
+            f"give widths that reach {need}"
+        )
     gains = tuple(1 << sum(widths[:s]) for s in range(len(widths)))
     if encoding == "twos_complement":
         return Slicing((*widths, widths[-1]), (*gains, -(1 << need)), 0, paired=False)
@@ -68,10 +76,13 @@ def slicing(encoding: str, bits: int, cell_bits: int | tuple[int, ...]) -> Slici
 def cell_levels(w_int: Tensor, slices: Slicing, encoding: str, *, two_sided: bool = False) -> Tensor:
     """Target level of every cell.
 
-    Differential: digits of ``|w_int|`` on the plus or the minus cell by sign; two-sided: plus ``(n + d) / 2`` and minus ``(n - d) / 2``
-    with the signed digit d and the top level n (half levels). XNOR: row ``2k`` holds the weight's cell, row ``2k + 1`` its complement.
+    Differential: digits of ``|w_int|`` on the plus or the minus cell by sign; two-sided: plus ``(n + d) / 2``
+        and minus ``(n - d) / 2``
+    with the signed digit d and the top level n (half levels). XNOR: row ``2k`` holds the weight's cell, row
+    ``2k + 1`` its complement.
 
-    Shapes: w_int (groups, outputs, inputs); returns (groups, planes, slices, rows, outputs) float32, planes 2 for pairs (plus, minus)
+    Shapes: w_int (groups, outputs, inputs); returns (groups, planes, slices, rows, outputs) float32, planes 2
+    for pairs (plus, minus)
     else 1, rows = inputs (xnor: 2 x inputs).
 
     Args:
@@ -102,7 +113,10 @@ def cell_levels(w_int: Tensor, slices: Slicing, encoding: str, *, two_sided: boo
 
 
 def _digits(code: Tensor, widths: tuple[int, ...]) -> Tensor:
-    """Digits of non-negative codes, least significant first. Shapes: code (groups, K, C) -> (groups, slices, K, C)."""
+    """Digits of non-negative codes, least significant first.
+
+    Shapes: code (groups, K, C) -> (groups, slices, K, C).
+    """
     out = []
     for width in widths:
         out.append(code & ((1 << width) - 1))
@@ -113,9 +127,11 @@ def _digits(code: Tensor, widths: tuple[int, ...]) -> Tensor:
 def flip_columns(levels: Tensor, arrays: tuple[tuple[int, int], ...], limit: int, digit_max: int) -> Tensor:
     """ISAAC's flipped columns: which columns of each array are stored as ``2^cell_bits - 1 - level``.
 
-    A column is flipped when its all-on sum would set the top bit of the unflipped converter: ``digit_max sum_rows level >= limit``.
+    A column is flipped when its all-on sum would set the top bit of the unflipped converter: ``digit_max
+    sum_rows level >= limit``.
 
-    Shapes: levels (groups, slices, rows, outputs); returns (arrays, groups, slices, outputs) int8, -1 where flipped else 1.
+    Shapes: levels (groups, slices, rows, outputs); returns (arrays, groups, slices, outputs) int8, -1 where
+    flipped else 1.
 
     Args:
         levels: unflipped levels.
@@ -126,7 +142,8 @@ def flip_columns(levels: Tensor, arrays: tuple[tuple[int, int], ...], limit: int
     Returns:
         The signs.
 
-    References: A. Shafiee et al., "ISAAC: A convolutional neural network accelerator with in-situ analog arithmetic in crossbars",
+    References: A. Shafiee et al., "ISAAC: A convolutional neural network accelerator with in-situ analog
+        arithmetic in crossbars",
         ISCA 2016.
     """
     sums = torch.stack([levels[:, :, start:stop].sum(2) for start, stop in arrays])

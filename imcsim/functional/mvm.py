@@ -1,4 +1,7 @@
-"""The float64 reference of an analog matrix product: pulses in, column currents, codes, shift-and-add, sum over reads."""
+"""The float64 reference of an analog matrix product.
+
+Pulses in, column currents, codes, shift-and-add, sum over reads.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 
 from imcsim.functional.adc import Converter, convert
-from imcsim.functional.dac import PulseTrain, digits
+from imcsim.functional.dac import PulseTrain, digits, drive_of
 from imcsim.functional.noise import ReadStream
 
 
@@ -16,17 +19,25 @@ from imcsim.functional.noise import ReadStream
 class Columns:
     """The bit lines of a layer as its converters see them.
 
-    A *stream* is one converted column per output: a weight slice (after analog subtraction of its pair), or one side of it.
+    A *stream* is one converted column per output: a weight slice (after analog subtraction of its pair), or
+    one side of it.
     Currents are counted in levels (see `imcsim.functional.adc`).
 
     Attributes:
-        cells: (groups, streams, inputs, outputs) level of each cell: integers for ideal cells (any dtype that holds them), real
+        cells: (groups, streams, inputs, outputs) level of each cell: integers for ideal cells (any dtype that
+            holds them), real
             numbers for programmed ones.
         reads: (start, stop) ranges of rows driven together and converted; they cover the inputs once.
         gains: digital weight of one level of each stream.
-        baseline: g_min's contribution to each stream in levels per unit of digit sum, where it is not part of `cells`.
-        flip: (reads, groups, streams, outputs), -1 where the column is stored flipped, else 1; None: nothing is flipped.
+        baseline: g_min's contribution to each stream in levels per unit of digit sum, where it is not part of
+            `cells`.
+        flip: (reads, groups, streams, outputs), -1 where the column is stored flipped, else 1; None: nothing
+            is flipped.
         variance: (groups, streams, inputs, outputs) white read noise of each cell in levels squared, or None.
+        saturation: currents at which the streams' bit lines give out, in levels; None: they do not.
+        divider_lines: inputs of one array where pairs of rows pull a bit line up and down: the column gives
+            ``divider_lines up / (up + down)``, and the digital side scales it by the inputs that were driven.
+        pull_down: strength of a pull-down over that of a pull-up.
     """
 
     cells: Tensor
@@ -35,6 +46,14 @@ class Columns:
     baseline: tuple[float, ...]
     flip: Tensor | None = None
     variance: Tensor | None = None
+    saturation: tuple[float, ...] | None = None
+    divider_lines: int | None = None
+    pull_down: float = 1.0
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether what a converter sees is not the sum of its cells' currents."""
+        return self.saturation is not None or self.divider_lines is not None
 
 
 def stream_sums(
@@ -44,12 +63,15 @@ def stream_sums(
     converters: tuple[Converter, ...] | None,
     snap: tuple[float, ...] | None = None,
     stream: ReadStream | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Digitised and digitally summed column currents, in units of one integer product.
 
     ``sum_q gain_q step_q sum_r flip_rq sum_t weight_t (code_rqt - zero_q)`` with
-    ``code = ADC(sum_rows digit_t (cell + baseline_q))``; without converters ``step (code - zero)`` is the current itself.
-    Each conversion sees white read noise of variance ``sum_rows digit_t^2 variance``, the exact distribution of independent cells.
+    ``code = ADC(sum_rows digit_t (cell + baseline_q))``; without converters ``step (code - zero)`` is the
+    current itself.
+    Each conversion sees white read noise of variance ``sum_rows digit_t^2 variance``, the exact distribution
+    of independent cells.
     With `snap` each converted value is first rounded to the nearest whole level above the known baseline:
     ``rint(step (code - origin) - snap_q sum_rows digit)`` replaces ``step (code - zero)``.
 
@@ -60,18 +82,20 @@ def stream_sums(
         columns: the cells and how they are read.
         train: how input codes become pulses.
         converters: one a stream, or None for ideal ones.
-        snap: the known baseline of each stream in levels per unit of digit sum, to be removed before rounding; None: no snapping.
+        snap: the known baseline of each stream in levels per unit of digit sum, to be removed before
+            rounding; None: no snapping.
         stream: where read noise is drawn from; None: there is none.
+        first: index of the first vector in the batch, for the draws.
 
     Returns:
         The sum, before the corrections that `imcsim.functional.correction` describes.
     """
     cells = columns.cells.double()
-    pulses = digits(x_int.double(), train)
+    pulses = drive_of(digits(x_int.double(), train), train)
     out = torch.zeros(*x_int.shape[:2], cells.shape[-1], dtype=torch.float64, device=x_int.device)
     totals = torch.zeros(len(columns.gains), *out.shape, dtype=torch.float64, device=x_int.device)
     for r, (start, stop) in enumerate(columns.reads):
-        normals = read_normals(columns, train, r, stream, 0, x_int.shape[1])
+        normals = read_normals(columns, train, r, stream, first, x_int.shape[1])
         for t, (weight, pulse) in enumerate(zip(train.weights, pulses[..., start:stop], strict=True)):
             drive = pulse.sum(-1, keepdim=True)
             for q in range(len(columns.gains)):
@@ -81,16 +105,66 @@ def stream_sums(
                 if normals is not None and columns.variance is not None:
                     variance = pulse.square() @ columns.variance[:, q, start:stop].double()
                     current = current + variance.sqrt() * normals[:, t, :, q].double()
+                if columns.divider_lines is not None:
+                    down = columns.pull_down * (swap_pairs(pulse) @ cells[:, q, start:stop])
+                    current = divide(current, down, columns.divider_lines)
+                if columns.saturation is not None:
+                    current = saturate(current, columns.saturation[q])
                 converter = None if converters is None else converters[q]
                 code = current if converter is None else convert(current, converter)
+                if (snap is not None or columns.divider_lines) and converter is not None:
+                    code = (code + converter.residue) * converter.step
+                if columns.divider_lines:
+                    code = code * drive / columns.divider_lines
                 if snap is not None and converter is not None:
-                    code = torch.round((code + converter.residue) * converter.step - snap[q] * drive)
+                    code = torch.round(code - snap[q] * drive)
                 flip = 1.0 if columns.flip is None else columns.flip[r, :, q, None, :].double()
                 totals[q] += weight * flip * code
+    in_levels = converters is None or snap is not None or columns.divider_lines is not None
     for q, gain in enumerate(columns.gains):
-        step = 1.0 if converters is None or snap is not None else converters[q].step
+        step = 1.0 if in_levels or converters is None else converters[q].step
         out += gain * step * totals[q]
     return out
+
+
+def swap_pairs(pulse: Tensor) -> Tensor:
+    """What drives the complement of each pair of word lines. Shapes: (..., 2 x inputs); returns the same."""
+    return pulse.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+
+
+def divide(pull_up: Tensor, pull_down: Tensor, lines: int) -> Tensor:
+    """A bit line between pull-ups and pull-downs: ``lines up / (up + down)``, in the middle where nothing is driven.
+
+    Shapes: both (*any); returns the same.
+
+    Args:
+        pull_up: conductance towards the supply, in levels.
+        pull_down: conductance towards ground.
+        lines: inputs of one array, the full scale.
+
+    Returns:
+        The bit line's voltage as a fraction of the supply, times `lines`.
+
+    References: S. Yin et al., "XNOR-SRAM", IEEE JSSC 55, 2020.
+    """
+    total = pull_up + pull_down
+    balance = torch.where(total > 0, pull_up / total.clamp(min=1e-30), torch.full_like(total, 0.5))
+    return lines * balance
+
+
+def saturate(current: Tensor, limit: float) -> Tensor:
+    """A bit line discharged towards ground: ``limit (1 - exp(-current / limit))``, linear for small currents.
+
+    Shapes: current (*any); returns the same.
+
+    Args:
+        current: the sum of the driven cells' currents, in levels.
+        limit: what it can reach.
+
+    Returns:
+        The signal.
+    """
+    return -limit * torch.expm1(-current / limit)
 
 
 def read_normals(

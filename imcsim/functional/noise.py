@@ -1,4 +1,7 @@
-"""Keyed random draws: NumPy's Philox on the CPU, so that the same key gives the same numbers on any machine."""
+"""Keyed random draws.
+
+NumPy's Philox on the CPU, so that the same key gives the same numbers on any machine.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 def keyed_generator(seed: int, name: str, purpose: str) -> np.random.Generator:
     """A fresh random generator for one purpose of one layer.
 
-    The key is the first 128 bits of SHA-256 over ``"seed\\x00name\\x00purpose"``.
+    The key is the first 128 bits of SHA-256 over seed, name and purpose, parted by zero bytes.
 
     Args:
         seed: the user's seed, any integer.
@@ -27,7 +30,9 @@ def keyed_generator(seed: int, name: str, purpose: str) -> np.random.Generator:
 
 @dataclass(frozen=True)
 class ReadStream:
-    """Where the read noise of a batch comes from: every sample has draws of its own, however samples are batched.
+    """Where the read noise of a batch comes from.
+
+    Every sample has draws of its own, however samples are batched.
 
     Attributes:
         seed: the user's seed.
@@ -61,7 +66,13 @@ class ReadStream:
         Returns:
             The draws; a vector's depend on its sample, its place in it and the read alone.
         """
-        return self._draw([(v % self.vectors, self.first + v // self.vectors, read + 1) for v in range(start, start + count)], size)
+        return self._draw(
+            [
+                (v % self.vectors, self.first + v // self.vectors, read + 1)
+                for v in range(start, start + count)
+            ],
+            size,
+        )
 
     def of_samples(self, count: int, size: int) -> NDArray[np.float32]:
         """Standard normal draws of whole samples. Shapes: returns (count, size)."""

@@ -8,7 +8,8 @@ from itertools import pairwise
 def row_blocks(inputs: int, rows: int, how: str) -> tuple[tuple[int, int], ...]:
     """Cut the inputs of a layer into the row blocks of its arrays.
 
-    fill: 300 inputs on 128 rows are 128 + 128 + 44. even: ``n = ceil(inputs / rows)`` blocks, the first ``inputs mod n`` of
+    fill: 300 inputs on 128 rows are 128 + 128 + 44. even: ``n = ceil(inputs / rows)`` blocks, the first
+        ``inputs mod n`` of
     ``ceil(inputs / n)`` rows, the rest of ``floor(inputs / n)``.
 
     Args:
@@ -30,7 +31,9 @@ def row_blocks(inputs: int, rows: int, how: str) -> tuple[tuple[int, int], ...]:
     return tuple(pairwise(edges))
 
 
-def split_reads(arrays: tuple[tuple[int, int], ...], active: int) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
+def split_reads(
+    arrays: tuple[tuple[int, int], ...], active: int
+) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Cut each array's rows into the groups that are driven together.
 
     Args:

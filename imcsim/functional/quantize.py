@@ -12,7 +12,8 @@ def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool) -> tuple[Te
     ``w_int = rint(w / s_w)``, ``s_w = max|w| / (2^(bits-1) - 1)`` (1 where all are zero);
     ``bits = 1``: ``w_int = sign(w)`` with sign(0) = -1 and ``s_w = mean|w|``.
 
-    Shapes: weight (groups, outputs, inputs); returns w_int of the same shape and s_w (groups or 1, outputs or 1, 1), both float64.
+    Shapes: weight (groups, outputs, inputs); returns w_int of the same shape and s_w (groups or 1, outputs or
+    1, 1), both float64.
 
     Args:
         weight: real weights, any float dtype; computed in float64.
@@ -22,7 +23,8 @@ def quantize_weight(weight: Tensor, bits: int, *, per_channel: bool) -> tuple[Te
     Returns:
         The codes and their scale.
 
-    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", 2025, Eqs. 1-3.
+    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", 2025, Eqs.
+        1-3.
     """
     w = weight.double()
     dims = (2,) if per_channel else (0, 1, 2)
@@ -39,14 +41,19 @@ def top_code(bits: int, *, signed: bool) -> int:
     return 1 if bits == 1 else (1 << (bits - signed)) - 1
 
 
-def quantize_input(x: Tensor, full_scale: Tensor | float, bits: int, *, signed: bool) -> tuple[Tensor, Tensor | float]:
+def quantize_input(
+    x: Tensor, full_scale: Tensor | float, bits: int, *, signed: bool
+) -> tuple[Tensor, Tensor | float]:
     """Round inputs to integer codes, in the dtype of `x`.
 
-    Unsigned: ``x_int = rint(clip(x, 0, range) / s_x)``, ``s_x = range / (2^bits - 1)``. Signed: magnitude on ``bits - 1`` bits,
-    ``x_int = rint(clip(x, -range, range) / s_x)``, ``s_x = range / (2^(bits-1) - 1)``. Signed with one bit: the sign of x, with
+    Unsigned: ``x_int = rint(clip(x, 0, range) / s_x)``, ``s_x = range / (2^bits - 1)``. Signed: magnitude on
+        ``bits - 1`` bits,
+    ``x_int = rint(clip(x, -range, range) / s_x)``, ``s_x = range / (2^(bits-1) - 1)``. Signed with one bit:
+    the sign of x, with
     sign(0) = -1, and ``s_x = range``.
 
-    Shapes: x (*any); full_scale a number or a tensor that broadcasts to x; returns codes like x, and s_x like full_scale.
+    Shapes: x (*any); full_scale a number or a tensor that broadcasts to x; returns codes like x, and s_x like
+    full_scale.
 
     Args:
         x: inputs.

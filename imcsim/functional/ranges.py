@@ -13,7 +13,9 @@ CANDIDATES = 128
 """Range ends tried, evenly from 1/128 of the largest current to all of it."""
 
 
-def mse_range(values: Tensor, counts: Tensor, make: Callable[[float], Converter], extra: tuple[float, ...] = ()) -> float:
+def mse_range(
+    values: Tensor, counts: Tensor, make: Callable[[float], Converter], extra: tuple[float, ...] = ()
+) -> float:
     """The range end of least mean square conversion error.
 
     ``argmin_hi sum_v counts_v (ADC_hi(v) - v)^2``.
@@ -70,7 +72,8 @@ def power_of_two_ranges(ends: list[float]) -> list[float]:
         ends: independently chosen ends, in levels.
 
     Returns:
-        The largest end, and for each slice the nearest power-of-two fraction of it that is not smaller than its own end.
+        The largest end, and for each slice the nearest power-of-two fraction of it that is not smaller than
+        its own end.
     """
     largest = max(ends)
     out = []

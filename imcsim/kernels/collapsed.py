@@ -19,7 +19,8 @@ class Collapsed:
     """One matrix for all slices and cycles: ``y_int = sum_p 2^shifts[p] x_int @ pieces[p]^T + constant``.
 
     Attributes:
-        pieces: each (groups, outputs, inputs); several where one product would leave float32's exact integers.
+        pieces: each (groups, outputs, inputs); several where one product would leave float32's exact
+            integers.
         shifts: power of two of each piece.
         constant: (groups, outputs) float64, or None.
         variance: (groups, outputs, inputs) read-noise variance a unit of `pulse_energy`, or None.
@@ -45,20 +46,29 @@ def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:
     """
     if job.loss is None:
         return _exact_pieces(job.w_int, job.input_top)
-    if job.converters is not None:
+    if job.converters is not None or job.columns.reshapes:
         return job.loss
+    if job.train.drive is not None:
+        return "the cells' I-V bends the input pulses"
     if job.complementary:
         return "programmed complementary cells see the two signs of an input apart"
     weight = effective_weight(job)
     shift = job.train.shift
     constant = job.correction.constant + shift * weight.sum(-1)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    variance = None if job.columns.variance is None else noise_variance(job.columns).to(wide)
+    variance = None if job.columns.variance is None else noise_variance(job.columns)
+    if variance is not None and job.compensation is not None:
+        factor = job.compensation if job.compensation.dim() == 0 else job.compensation.unsqueeze(-1)
+        variance = variance * factor.square()
+    variance = None if variance is None else variance.to(wide)
     return Collapsed((weight.to(wide),), (0,), constant if shift else None, variance, exact=False)
 
 
 def _exact_pieces(w_int: Tensor, input_top: int) -> Collapsed:
-    """Split integer weights into signed digits narrow enough for exact float32 sums; float64 where that takes over three."""
+    """Split integer weights into signed digits narrow enough for exact float32 sums.
+
+    Float64 where that takes over three.
+    """
     single_precision_is_whole = torch.get_float32_matmul_precision() == "highest"
     w = w_int.double()
     if single_precision_is_whole:
@@ -79,10 +89,31 @@ def _signed_digits(w: Tensor, width: int, count: int) -> list[Tensor]:
     return [*out, w]
 
 
+def analog_weight(job: Job) -> Tensor:
+    """What the cells contribute to the digital sums, per unit of input code: ``sum_q gain_q f cell_q``.
+
+    Shapes: returns (groups, outputs, rows) float64.
+
+    Args:
+        job: the layer.
+
+    Returns:
+        The weights, without digital corrections.
+    """
+    columns: Columns = job.columns
+    groups, _, rows, outputs = columns.cells.shape
+    out = torch.zeros(groups, rows, outputs, dtype=torch.float64, device=columns.cells.device)
+    for r, (start, stop) in enumerate(columns.reads):
+        for q, gain in enumerate(columns.gains):
+            cells = columns.cells[:, q, start:stop].double() + columns.baseline[q]
+            out[:, start:stop] += gain * cells * (1 if columns.flip is None else columns.flip[r, :, q, None])
+    return out.transpose(1, 2)
+
+
 def effective_weight(job: Job) -> Tensor:
     """The weights that programmed cells stand for, in units of one integer weight.
 
-    ``W = sum_q gain_q f cell_q + drive corrections + unit correction x (unit cell - its baseline)``.
+    ``W = compensation x analog weight + drive corrections + unit correction x (unit cell - its baseline)``.
 
     Shapes: returns (groups, outputs, inputs) float64.
 
@@ -92,12 +123,10 @@ def effective_weight(job: Job) -> Tensor:
     Returns:
         The weights.
     """
-    columns: Columns = job.columns
-    out = torch.zeros(columns.cells.shape[0], columns.cells.shape[2], columns.cells.shape[3], dtype=torch.float64, device=columns.cells.device)
-    for r, (start, stop) in enumerate(columns.reads):
-        for q, gain in enumerate(columns.gains):
-            cells = columns.cells[:, q, start:stop].double() + columns.baseline[q]
-            out[:, start:stop] += gain * cells * (1 if columns.flip is None else columns.flip[r, :, q, None])
+    out = analog_weight(job).transpose(1, 2).clone()
+    if job.compensation is not None:
+        out = out * (job.compensation if job.compensation.dim() == 0 else job.compensation.unsqueeze(1))
+    for r, (start, stop) in enumerate(job.columns.reads):
         if job.correction.drive is not None:
             out[:, start:stop] += job.correction.drive[r, :, None]
         if job.correction.unit is not None and job.unit is not None:
@@ -107,7 +136,9 @@ def effective_weight(job: Job) -> Tensor:
 
 
 def noise_variance(columns: Columns) -> Tensor:
-    """Read-noise variance of an output per unit of `pulse_energy` of each input: ``sum_q gain_q^2 variance_q``.
+    """Read-noise variance of an output per unit of `pulse_energy` of each input.
+
+    ``sum_q gain_q^2 variance_q``.
 
     Shapes: returns (groups, outputs, inputs).
 

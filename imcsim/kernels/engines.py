@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from imcsim.functional import mvm
+from imcsim.functional.adc import Converter
+from imcsim.functional.dac import PulseTrain
+from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels import matmul
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
@@ -29,7 +32,8 @@ class Choice:
     Attributes:
         engine: its name.
         reason: why it was chosen.
-        run: codes (groups, vectors, inputs) and the stream of read noise to products (groups, vectors, outputs) float64.
+        run: codes (groups, vectors, inputs) and the stream of read noise to products (groups, vectors,
+            outputs) float64.
         product: the collapsed engine's single product, which a convolution applies directly.
     """
 
@@ -57,21 +61,48 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
             return Choice("collapsed", why, lambda x, stream: _collapsed(x, product, job, stream), product)
         if engine == "collapsed":
             return product
-    if engine == "reference":
-        return Choice("reference", "asked for", _serial(job, mvm.stream_sums))
+    if engine == "reference" or (engine == "auto" and job.columns.reshapes):
+        why = "asked for" if engine == "reference" else f"{job.loss}: only the reference computes it"
+        return Choice("reference", why, _serial(job, _reference_in_blocks))
+    if job.columns.reshapes:
+        return f"{job.loss}: only the reference computes it"
     if engine in ("auto", "matmul"):
         why = "asked for" if engine == "matmul" else (job.loss or "no single product")
-        return Choice("matmul", why, _serial(job, partial(matmul.stream_sums, integer_cells=job.integer_cells)))
+        return Choice(
+            "matmul", why, _serial(job, partial(matmul.stream_sums, integer_cells=job.integer_cells))
+        )
     return f"engine {engine!r} is not part of this version"
 
 
 def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
     def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
         return integer_product(
-            x_int, job, lambda sent: sums(sent, job.columns, job.train, job.converters, job.snap, stream), stream
+            x_int,
+            job,
+            lambda sent: sums(sent, job.columns, job.train, job.converters, job.snap, stream),
+            stream,
         )
 
     return run
+
+
+def _reference_in_blocks(
+    x_int: Tensor,
+    columns: Columns,
+    train: PulseTrain,
+    converters: tuple[Converter, ...] | None,
+    snap: tuple[float, ...] | None,
+    stream: ReadStream | None,
+) -> Tensor:
+    """The reference, a bounded number of vectors at a time."""
+    groups, vectors, rows = x_int.shape
+    outputs = columns.cells.shape[3]
+    block = max(1, matmul.BLOCK_ELEMENTS // (groups * max(len(train.weights) * rows, len(columns.gains) * outputs)))
+    parts = [
+        mvm.stream_sums(x_int[:, first : first + block], columns, train, converters, snap, stream, first)
+        for first in range(0, max(vectors, 1), block)
+    ]
+    return torch.cat(parts, dim=1)
 
 
 def _collapsed(x_int: Tensor, product: Collapsed, job: Job, stream: ReadStream | None) -> Tensor:
@@ -84,6 +115,10 @@ def _collapsed(x_int: Tensor, product: Collapsed, job: Job, stream: ReadStream |
     if stream is not None and product.variance is not None:
         samples = x_int.shape[1] // stream.vectors
         spread = multiply(pulse_energy(x_int, job.train), product.variance).sqrt_()
-        drawn = torch.from_numpy(stream.of_samples(samples, out.shape[0] * stream.vectors * out.shape[2])).to(spread.device)
-        out = out + spread * drawn.view(samples, out.shape[0], stream.vectors, -1).transpose(0, 1).reshape_as(spread)
+        drawn = torch.from_numpy(stream.of_samples(samples, out.shape[0] * stream.vectors * out.shape[2])).to(
+            spread.device
+        )
+        out = out + spread * drawn.view(samples, out.shape[0], stream.vectors, -1).transpose(0, 1).reshape_as(
+            spread
+        )
     return out.double()

@@ -26,11 +26,13 @@ class Job:
         correction: the digital side.
         input_top: the largest magnitude of an input code.
         integer_cells: `columns.cells` are whole levels.
-        complementary: a weight sits on two word lines (xnor): a code +1 drives the first, -1 the second, 0 neither.
+        complementary: a weight sits on two word lines (xnor): a code +1 drives the first, -1 the second, 0
+            neither.
         snap: see `stream_sums`.
         unit: the unit column of each group, or None.
         unit_converter: its converter.
         unit_baseline: the known g_min baseline of a unit cell, in levels.
+        compensation: digital factor of the converted sums against drift: a number or (groups, outputs); None: 1.
     """
 
     w_int: Tensor
@@ -45,19 +47,25 @@ class Job:
     unit: Columns | None = None
     unit_converter: Converter | None = None
     unit_baseline: float = 0.0
+    compensation: Tensor | None = None
 
     @cached_property
     def loss(self) -> str | None:
         """Why the integer product is not what comes out; None where converters and cells lose nothing."""
+        if self.columns.reshapes:
+            return "the readout is not linear"
         if not self.integer_cells:
             return "cells are programmed, not ideal"
         if self.converters is None:
             return None
         if any(self.columns.baseline):
             return "the g_min baseline reaches the converters"
-        for q, (converter, (low, high)) in enumerate(zip(self.converters, reach(self.columns, self.train), strict=True)):
+        for q, (converter, (low, high)) in enumerate(
+            zip(self.converters, reach(self.columns, self.train), strict=True)
+        ):
             if not converter.lossless(low, high):
-                return f"stream {q} spans levels {low:g} to {high:g}, its converter has {converter.top + 1} codes {converter.step:.4g} levels apart"
+                codes = f"its converter has {converter.top + 1} codes {converter.step:.4g} levels apart"
+                return f"stream {q} spans levels {low:g} to {high:g}, {codes}"
         if self.unit is not None and self.unit_converter is not None:
             ((low, high),) = reach(self.unit, self.train)
             if not self.unit_converter.lossless(low, high):

@@ -1,4 +1,7 @@
-"""The portable bit-serial engine: one matrix product a block of vectors, converters in place. Equals the reference."""
+"""The portable bit-serial engine.
+
+One matrix product a block of vectors, converters in place. Equals the reference.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imcsim.functional.adc import Converter, convert
-from imcsim.functional.dac import PulseTrain, digits
+from imcsim.functional.dac import PulseTrain, digits, drive_of
 from imcsim.functional.mvm import Columns, read_normals
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels.job import reach
@@ -18,7 +21,9 @@ BLOCK_ELEMENTS = 1 << 22
 """Partial sums held at a time; bounds memory whatever the batch (16 MB in float32)."""
 
 ROW_MULTIPLE = 8
-"""Matrix products of real numbers are padded to a multiple of this many rows, so that their order of summation is that of any batch."""
+"""Matrix products of real numbers are padded to a multiple of this many rows, so that their order of
+summation is that of any batch.
+"""
 
 _EXACT_FLOAT32 = 1 << 24
 
@@ -68,7 +73,9 @@ def stream_sums(
 class _Constants:
     """The converters' constants, broadcast over (streams, outputs), in the arithmetic's dtype."""
 
-    def __init__(self, converters: tuple[Converter, ...] | None, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, converters: tuple[Converter, ...] | None, dtype: torch.dtype, device: torch.device
+    ) -> None:
         self.dtype = dtype
         if converters is None:
             return
@@ -111,7 +118,7 @@ def _constants(
 
 @lru_cache(maxsize=4096)
 def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
-    """A converter whose float32 arithmetic gives the codes of `converter` for every whole level from `low` to `high`.
+    """A converter whose float32 arithmetic gives the codes of `converter` for whole levels.
 
     Ties fall on the side of one rounding error; a slope an ulp or two away puts each on the right one.
 
@@ -137,8 +144,16 @@ def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
             slope = torch.nextafter(slope, direction)
             slopes.append(slope)
     for slope in slopes:
-        twin = Converter(slope.item(), 1.0, torch.tensor(converter.origin, dtype=torch.float32).item(), converter.top, converter.ties_up)
-        if twin.zero == converter.zero and torch.equal(_codes(levels32, _Constants((twin,), torch.float32, levels.device)), want.float()):
+        twin = Converter(
+            slope.item(),
+            1.0,
+            torch.tensor(converter.origin, dtype=torch.float32).item(),
+            converter.top,
+            converter.ties_up,
+        )
+        if twin.zero == converter.zero and torch.equal(
+            _codes(levels32, _Constants((twin,), torch.float32, levels.device)), want.float()
+        ):
             return twin
     return None
 
@@ -168,7 +183,9 @@ def _block(
     groups, vectors, _ = x_int.shape
     _, streams, _, outputs = cells.shape
     cycles = len(train.weights)
-    pulses = digits(x_int, train).to(constants.dtype).transpose(0, 1).flatten(1, 2)  # (groups, cycles x vectors, rows)
+    pulses = (
+        drive_of(digits(x_int, train).to(constants.dtype), train).transpose(0, 1).flatten(1, 2)
+    )  # (groups, cycles x vectors, rows)
     weights = torch.tensor(train.weights, dtype=constants.dtype, device=x_int.device)
     total = torch.zeros(groups, vectors, streams, outputs, dtype=torch.float64, device=x_int.device)
     for r, (start, stop) in enumerate(columns.reads):
@@ -177,16 +194,24 @@ def _block(
         current = (pulse @ matrix).view(groups, -1, streams, outputs)
         drive = pulse.sum(-1)[..., None, None]
         if any(columns.baseline):
-            current += drive * torch.tensor(columns.baseline, dtype=current.dtype, device=current.device).unsqueeze(-1)
+            current += drive * torch.tensor(
+                columns.baseline, dtype=current.dtype, device=current.device
+            ).unsqueeze(-1)
         normals = read_normals(columns, train, r, stream, first, vectors)
         if normals is not None and columns.variance is not None:
             spread = columns.variance[:, :, start:stop].to(pulse.dtype).transpose(1, 2).flatten(2)
-            current.addcmul_((pulse.square() @ spread).sqrt_().view_as(current), normals.flatten(1, 2).to(current.dtype))
+            current.addcmul_(
+                (pulse.square() @ spread).sqrt_().view_as(current), normals.flatten(1, 2).to(current.dtype)
+            )
         if converters is not None:
             current = _codes(current, constants)
             if snap is not None:
-                residue = torch.tensor([c.residue for c in converters], dtype=current.dtype, device=current.device).unsqueeze(-1)
-                step = torch.tensor([c.step for c in converters], dtype=current.dtype, device=current.device).unsqueeze(-1)
+                residue = torch.tensor(
+                    [c.residue for c in converters], dtype=current.dtype, device=current.device
+                ).unsqueeze(-1)
+                step = torch.tensor(
+                    [c.step for c in converters], dtype=current.dtype, device=current.device
+                ).unsqueeze(-1)
                 known = torch.tensor(snap, dtype=current.dtype, device=current.device).unsqueeze(-1)
                 current = torch.round((current + residue) * step - known * drive)
         summed = torch.einsum("t,gtm->gm", weights, current.view(groups, cycles, -1)).view_as(total).double()

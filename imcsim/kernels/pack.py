@@ -59,7 +59,9 @@ class Segments(NamedTuple):
 
 
 @kernel
-def emit_patterns(isa: InstructionSet, layout: Layout, codes: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+def emit_patterns(
+    isa: InstructionSet, layout: Layout, codes: NDArray[np.uint8], out: NDArray[np.uint8]
+) -> None:
     """Pick the digits of one block.
 
     Shapes: codes (parts, rows, lanes and spill); out (groups, planes, lanes).
@@ -79,7 +81,9 @@ def emit_patterns(isa: InstructionSet, layout: Layout, codes: NDArray[np.uint8],
                     digit = shift_right_u16(load(isa, base + row * stride), layout.shift[plane])
                     digit = and_bits(digit, mask)
                     if layout.sign_part >= 0:
-                        sign = and_bits(load(isa, source + layout.sign_part * part_stride + row * stride), one)
+                        sign = and_bits(
+                            load(isa, source + layout.sign_part * part_stride + row * stride), one
+                        )
                         digit = or_bits(digit, shift_left_i16(sign, layout.magnitude_bits))
                     pattern = or_bits(pattern, shift_left_i16(digit, j * layout.digit_bits + layout.place))
             store(target + (group * out.shape[1] + plane) * lanes, pattern)
@@ -105,7 +109,11 @@ def sum_codes(layout: Layout, codes: NDArray[np.uint8], sums: NDArray[np.int32])
                         line[lane] += np.int32(bits[lane]) << (8 * i)
                     continue
                 bits = codes[layout.part[i], row]
-                shift, mask, weight = np.int32(layout.shift[i]), np.int32(layout.mask[i]), np.int32(layout.weight[i])
+                shift, mask, weight = (
+                    np.int32(layout.shift[i]),
+                    np.int32(layout.mask[i]),
+                    np.int32(layout.weight[i]),
+                )
                 if layout.sign_part < 0:
                     for lane in range(lanes):
                         line[lane] += ((np.int32(bits[lane]) >> shift) & mask) * weight

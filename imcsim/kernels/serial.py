@@ -33,6 +33,8 @@ def integer_product(
     """
     x = job.word_lines(x_int)
     out = sums(x)
+    if job.compensation is not None:
+        out = out * (job.compensation if job.compensation.dim() == 0 else job.compensation.unsqueeze(1))
     fix = job.correction
     if fix.drive is not None:
         out = out + torch.einsum("rgn,rgc->gnc", read_sums(x, job.columns.reads, job.train.shift), fix.drive)
@@ -66,7 +68,9 @@ def unit_sums(x: Tensor, job: Job, stream: ReadStream | None = None) -> Tensor:
     for r, (start, stop) in enumerate(unit.reads):
         rows = slice(start, stop)
         variance = None if unit.variance is None else unit.variance[:, :, rows]
-        column = Columns(unit.cells[:, :, rows], ((0, stop - start),), unit.gains, unit.baseline, variance=variance)
+        column = Columns(
+            unit.cells[:, :, rows], ((0, stop - start),), unit.gains, unit.baseline, variance=variance
+        )
         draws = None if stream is None else replace(stream, purpose=f"read of unit column {r}")
         out.append(mvm.stream_sums(x[..., rows], column, job.train, converters, snap, draws)[..., 0])
     measured = torch.stack(out)

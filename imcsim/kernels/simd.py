@@ -64,7 +64,9 @@ def kernel(function: Function) -> Function:
     """Compile at the first call, without the GIL, and keep the machine code on disk."""
     try:
         return cast("Function", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-    except RuntimeError:  # neither the package nor the home folder can be written: keep it for this machine's uptime
+    except (
+        RuntimeError
+    ):  # neither the package nor the home folder can be written: keep it for this machine's uptime
         numba.config.CACHE_DIR = tempfile.gettempdir() + "/imcsim-numba"
         return cast("Function", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
 
@@ -238,14 +240,17 @@ multiply_add_u8 = _binary(I8, _pairwise("pmadd.ub.sw", "pmaddubs.w", I16))  # u8
 # ------------------------------------------------------------------------------------------------ memory, constants
 
 
-@intrinsic
-def index_bits(context: Any, isa: Any) -> Any:
-    """``isa.index_bits``, a constant."""
+def _constant_of(name: str) -> Any:
+    def operation(context: Any, isa: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return ir.Constant(I64, getattr(isa, name))
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return ir.Constant(I64, isa.index_bits)
+        return types.int64(isa), generate
 
-    return types.int64(isa), generate
+    return intrinsic(operation)
+
+
+index_bits, lanes_of = _constant_of("index_bits"), _constant_of("lanes")  # known when a kernel is compiled
 
 
 @intrinsic
@@ -342,7 +347,9 @@ def byte_codes(context: Any, isa: Any, sums: Any, address: Any) -> Any:
     """Codes of byte sums: a look-up in 256 bytes at `address` with AVX-512 VBMI, else a clip to its bytes 0 and 1."""
 
     def clip(builder: Any, values: Any) -> Any:
-        low, high = (_splat(builder, _load(builder, builder.add(values[2], I64(i)), I8), isa.lanes) for i in (0, 1))
+        low, high = (
+            _splat(builder, _load(builder, builder.add(values[2], I64(i)), I8), isa.lanes) for i in (0, 1)
+        )
         return _minmax("umin")(builder, _minmax("umax")(builder, values[1], low), high)
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -416,7 +423,11 @@ def transpose16(context: Any, source: Any, source_stride: Any, target: Any, targ
         rows = [_load(builder, at(values[0], values[1], i), ir.VectorType(I8, 16)) for i in range(16)]
         for _ in range(4):
             pairs = [(rows[i], rows[i + 8]) for i in range(8)]
-            rows = [_shuffle(builder, a, b, _unpack_order(16, 16, high)) for a, b in pairs for high in (False, True)]
+            rows = [
+                _shuffle(builder, a, b, _unpack_order(16, 16, high))
+                for a, b in pairs
+                for high in (False, True)
+            ]
         for i, row in enumerate(rows):
             _store(builder, at(values[2], values[3], i), row)
         return ir.Constant(I64, 0)

@@ -378,7 +378,7 @@ def _run(
     arrays, lanes = tables.arrays, tables.isa.lanes
     column_bytes = arrays.streams * arrays.outputs * lanes * 4
     at_once = min(max(1, TOTAL_BYTES // column_bytes), patterns.shape[1])
-    items = layer_groups * arrays.offsets.shape[1] * -(-patterns.shape[1] // at_once)
+    items = layer_groups * arrays.pairs.shape[1] * -(-patterns.shape[1] // at_once)
 
     def run_some(first: int, last: int) -> None:
         run_levels(

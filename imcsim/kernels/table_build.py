@@ -12,7 +12,21 @@ from imcsim.functional.adc import Converter
 from imcsim.functional.mvm import Columns
 from imcsim.kernels.simd import InstructionSet
 from imcsim.kernels.table_adc import INT16_MAX, Constants, codes_of, constants
-from imcsim.kernels.table_levels import AFFINE, BYTE, CLIP, LIST, LevelTables, build_entries, chunk_sizes
+from imcsim.kernels.table_levels import (
+    AFFINE,
+    BYTE,
+    BYTE_TABLE,
+    CHUNK,
+    CLIP,
+    FIELDS,
+    LIST,
+    MODE,
+    OFFSET,
+    SIGN,
+    LevelTables,
+    build_entries,
+    chunk_sizes,
+)
 from imcsim.kernels.table_plan import Groups, Planes, aligned
 
 COLUMNS_AT_ONCE = 256  # streams x outputs whose tables for one read stay in the second-level cache
@@ -75,7 +89,24 @@ def signs_of(columns: Columns, cut: Blocks) -> NDArray[np.int64]:
         flat = np.ones((len(columns.reads), groups, streams, outputs), np.int64)
     else:
         flat = columns.flip.cpu().numpy().astype(np.int64)
-    return np.moveaxis(cut.arrange(flat), 2, 0)  # (blocks, reads, groups, ...) -> (groups, blocks, reads, ...)
+    return np.moveaxis(
+        cut.arrange(flat), 2, 0
+    )  # (blocks, reads, groups, ...) -> (groups, blocks, reads, ...)
+
+
+def quad_fields(planes: Planes) -> NDArray[np.int64]:
+    """Quads as the byte kernel reads them: first plane, shift, and weights packed two by two (see `LevelTables`)."""
+
+    def packed(low: int, high: int, bits: int) -> int:
+        mask = (1 << bits) - 1
+        return (low & mask) | ((high & mask) << bits)
+
+    rows = []
+    for first, w, shift in planes.quads:
+        row = [first, shift, packed(w[0], w[1], 8), packed(w[2], w[3], 8)]
+        row += [packed(s * w[i], s * w[i + 1], 16) for s in (1, -1) for i in (0, 2)]
+        rows.append(row)
+    return np.array(rows, np.int64)
 
 
 class LevelBuilder:
@@ -115,7 +146,9 @@ class LevelBuilder:
         at = 0
         for g in range(layer_groups):
             with_empty = np.concatenate([cells[g], np.zeros_like(cells[g, :, :1])], axis=1)
-            placed = self.cut.arrange(np.moveaxis(with_empty[:, rows], 0, 2))  # (blocks, groups, places, columns)
+            placed = self.cut.arrange(
+                np.moveaxis(with_empty[:, rows], 0, 2)
+            )  # (blocks, groups, places, columns)
             for o in range(parts):
                 for r in range(reads):
                     here = np.ascontiguousarray(placed[o, start[r] : start[r + 1]])
@@ -174,7 +207,8 @@ class LevelBuilder:
         """The arrays for the kernel, and the constant that the totals of each (layer group, stream, output) lack."""
         quads = self.planes.quads
         small = all(
-            max(map(abs, w)) <= 127 and sum(map(abs, w)) * 255 <= INT16_MAX and shift <= 14 for _, w, shift in quads
+            max(map(abs, w)) <= 127 and sum(map(abs, w)) * 255 <= INT16_MAX and shift <= 14
+            for _, w, shift in quads
         )
         counts = np.diff(self.groups.start)[None, None, :, None]
         modes = np.full(self.shape[:-1], CLIP, np.int8)
@@ -192,13 +226,14 @@ class LevelBuilder:
         origins = np.array([c.origin for c in self.constants], np.float32)
         shifted = self.offsets + np.repeat(origins.astype(np.int64), self.cut.block // 2)[:, None]
         signs = signs_of(self.columns, self.cut).reshape(self.shape)
+        pairs = np.zeros((*self.shape[:-1], FIELDS), np.int64)
+        pairs[..., MODE], pairs[..., CHUNK] = modes, self.chunks
+        pairs[..., OFFSET : OFFSET + 2] = np.where((modes == CLIP)[..., None], shifted, self.offsets)
+        pairs[..., SIGN : SIGN + 2] = signs
+        pairs[..., BYTE_TABLE : BYTE_TABLE + 2] = byte_rows * 256
         arrays = LevelTables(
             self.entries,
-            np.where((modes == CLIP)[..., None], shifted, self.offsets),
-            self.chunks,
-            modes,
-            signs,
-            byte_rows,
+            pairs,
             np.concatenate(tables),
             np.concatenate(lists),
             np.array(list_start, np.int64),
@@ -206,9 +241,7 @@ class LevelBuilder:
             origins,
             np.array([c.top for c in self.constants], np.int64),
             self.groups.start,
-            np.array([q[0] for q in quads], np.int64),
-            np.array([q[1] for q in quads], np.int64),
-            np.array([q[2] for q in quads], np.int64),
+            quad_fields(self.planes),
             self.cut.block,
             self.cut.streams,
         )

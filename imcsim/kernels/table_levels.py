@@ -22,6 +22,7 @@ from imcsim.kernels.simd import (
     index_bits,
     inlined,
     kernel,
+    lanes_of,
     load,
     load_table,
     look_up,
@@ -44,19 +45,22 @@ from imcsim.kernels.table_output import Epilogue, Target, finish_row, weigh_byte
 BYTE, CLIP, AFFINE, LIST = 0, 1, 2, 3  # how levels become codes: `LevelTables.modes`
 
 
+MODE, CHUNK, OFFSET, SIGN, BYTE_TABLE, FIELDS = 0, 1, 2, 4, 6, 8  # fields of a pair; the last three for each of its columns
+PLANE, SHIFT, BYTE_WEIGHTS, WORD_WEIGHTS, QUAD_FIELDS = 0, 1, 2, 4, 8  # fields of a quad; weights are packed two by two
+
+
 class LevelTables(NamedTuple):
     """Tables of one layer, columns two by two.
 
     Outputs are cut into blocks of `outputs`; a pair is two neighbouring outputs of one stream, number ``stream outputs / 2 + i``.
-    Axes: g layer group, o block of outputs, r read, p pair.
+    Axes: g layer group, o block of outputs, r read, p pair. Fields of a pair: its mode, the row groups whose sum stays in a byte, then
+    for each of its columns the sum of the minima (for CLIP plus the converter's origin), the sign (-1: stored flipped), and where its
+    256 bytes in `byte_tables` begin. Fields of a quad: first plane, shift, weights as pairs of bytes, as pairs of int16, as pairs of
+    negated int16.
     """
 
     entries: NDArray[np.uint8]  # [g][o][r][p][row group][2][entry] flat; an entry minus the group's minimum
-    offsets: NDArray[np.int64]  # (g, o, r, p, 2) sum of the minima; for CLIP plus the converter's origin
-    chunks: NDArray[np.int64]  # (g, o, r, p) groups whose sum stays in a byte
-    modes: NDArray[np.int8]  # (g, o, r, p)
-    signs: NDArray[np.int64]  # (g, o, r, p, 2) -1: stored flipped
-    byte_rows: NDArray[np.int64]  # (g, o, r, p, 2) row of `byte_tables`
+    pairs: NDArray[np.int64]  # (g, o, r, p, FIELDS)
     byte_tables: NDArray[np.uint8]  # (distinct, 256) codes of byte sums (AVX-512 VBMI) or their clip (bytes 0 and 1)
     lists: NDArray[np.int16]  # codes of all levels of a stream, one stream after the other
     list_start: NDArray[np.int64]  # (streams,) where level 0 is in `lists`
@@ -64,20 +68,19 @@ class LevelTables(NamedTuple):
     origins: NDArray[np.float32]  # (streams,)
     tops: NDArray[np.int64]  # (streams,) highest code
     group_start: NDArray[np.int64]  # (reads + 1,)
-    quad_plane: NDArray[np.int64]  # (quads,) first plane
-    quad_weights: NDArray[np.int64]  # (quads, 4)
-    quad_shift: NDArray[np.int64]
+    quads: NDArray[np.int64]  # (quads, QUAD_FIELDS)
     outputs: int  # of a block, even
     streams: int
 
 
 @inlined
-def group_sums(isa, index, stride, lanes, table, width, first, last):  # type: ignore[no-untyped-def]
+def group_sums(isa, index, stride, table, first, last):  # type: ignore[no-untyped-def]
     """Byte sums of groups `first` to `last` for two columns (a, b) in four planes.
 
     `index` is the address of the read's patterns in the quad's first plane, `stride` the bytes from group to group, `table` the
-    address of the pair's tables, `width` the bytes of one.
+    address of the pair's tables.
     """
+    lanes, width = lanes_of(isa), 1 << index_bits(isa)
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_u8(isa, 0)
     at = index + first * stride
     tables = table + first * 2 * width
@@ -97,8 +100,9 @@ def group_sums(isa, index, stride, lanes, table, width, first, last):  # type: i
 
 
 @inlined
-def add_totals(isa, at, size, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
-    """Add four registers of int32 to memory; `size` is a register's bytes. Their order is that of `imcsim.kernels.table_output`."""
+def add_totals(isa, at, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
+    """Add four registers of int32 to memory, in the order that `weigh_byte_totals` undoes."""
+    size = lanes_of(isa)
     store(at, add_i32(load(isa, at), p0))
     store(at + size, add_i32(load(isa, at + size), p1))
     store(at + 2 * size, add_i32(load(isa, at + 2 * size), p2))
@@ -106,61 +110,52 @@ def add_totals(isa, at, size, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def add_bytes(isa, at, lanes, table, weights, factor, s0, s1, s2, s3):  # type: ignore[no-untyped-def]
+def add_bytes(isa, at, table, w01, w23, factor, s0, s1, s2, s3):  # type: ignore[no-untyped-def]
     """Convert one column's byte sums in four planes, weigh them, add them to its totals."""
     c0, c1 = byte_codes(isa, s0, table), byte_codes(isa, s1, table)
     c2, c3 = byte_codes(isa, s2, table), byte_codes(isa, s3, table)
-    w01 = splat_i16(isa, (weights[0] & 255) | ((weights[1] & 255) << 8))
-    w23 = splat_i16(isa, (weights[2] & 255) | ((weights[3] & 255) << 8))
-    low = add_i16(
-        multiply_add_u8(unpack_low_u8(c0, c1), w01),
-        multiply_add_u8(unpack_low_u8(c2, c3), w23),
-    )
-    high = add_i16(
-        multiply_add_u8(unpack_high_u8(c0, c1), w01),
-        multiply_add_u8(unpack_high_u8(c2, c3), w23),
-    )
+    first, second = splat_i16(isa, w01), splat_i16(isa, w23)
+    low = add_i16(multiply_add_u8(unpack_low_u8(c0, c1), first), multiply_add_u8(unpack_low_u8(c2, c3), second))
+    high = add_i16(multiply_add_u8(unpack_high_u8(c0, c1), first), multiply_add_u8(unpack_high_u8(c2, c3), second))
     zero, factors = splat_u8(isa, 0), splat_i32(isa, factor & 0xFFFF)
+    p0, p1 = unpack_low_i16(low, zero), unpack_high_i16(low, zero)
+    p2, p3 = unpack_low_i16(high, zero), unpack_high_i16(high, zero)
     add_totals(
         isa,
         at,
-        lanes,
-        multiply_add_i16(unpack_low_i16(low, zero), factors),
-        multiply_add_i16(unpack_high_i16(low, zero), factors),
-        multiply_add_i16(unpack_low_i16(high, zero), factors),
-        multiply_add_i16(unpack_high_i16(high, zero), factors),
+        multiply_add_i16(p0, factors),
+        multiply_add_i16(p1, factors),
+        multiply_add_i16(p2, factors),
+        multiply_add_i16(p3, factors),
     )
 
 
 @inlined
-def widen(isa, at, lanes, sums):  # type: ignore[no-untyped-def]
+def widen(isa, at, sums):  # type: ignore[no-untyped-def]
     """Add byte sums to int16 levels in memory: low half, then high half."""
-    zero = splat_u8(isa, 0)
+    lanes, zero = lanes_of(isa), splat_u8(isa, 0)
     store(at, add_i16(load(isa, at), unpack_low_u8(sums, zero)))
     store(at + lanes, add_i16(load(isa, at + lanes), unpack_high_u8(sums, zero)))
 
 
 @inlined
-def add_words(isa, at, lanes, levels, clip, scale, origin, top, weights, sign, shift):  # type: ignore[no-untyped-def]
+def add_words(isa, at, levels, clip, scale, origin, top, w01, w23, shift):  # type: ignore[no-untyped-def]
     """Convert one column's int16 levels in four planes (at address `levels`), weigh them, add them to its totals."""
-    w01 = splat_i32(isa, ((sign * weights[0]) & 0xFFFF) | (((sign * weights[1]) & 0xFFFF) << 16))
-    w23 = splat_i32(isa, ((sign * weights[2]) & 0xFFFF) | (((sign * weights[3]) & 0xFFFF) << 16))
+    lanes = lanes_of(isa)
+    first, second = splat_i32(isa, w01), splat_i32(isa, w23)
     lowest, highest = splat_i16(isa, 0), splat_i16(isa, top)
     for half in range(2):
-        first = levels + half * lanes
-        c0, c1 = load(isa, first), load(isa, first + 2 * lanes)
-        c2, c3 = load(isa, first + 4 * lanes), load(isa, first + 6 * lanes)
+        own = levels + half * lanes
+        c0, c1 = load(isa, own), load(isa, own + 2 * lanes)
+        c2, c3 = load(isa, own + 4 * lanes), load(isa, own + 6 * lanes)
         if not clip:
             c0, c1 = affine_codes(c0, scale, origin), affine_codes(c1, scale, origin)
             c2, c3 = affine_codes(c2, scale, origin), affine_codes(c3, scale, origin)
         c0, c1 = max_i16(min_i16(c0, highest), lowest), max_i16(min_i16(c1, highest), lowest)
         c2, c3 = max_i16(min_i16(c2, highest), lowest), max_i16(min_i16(c3, highest), lowest)
-        low = add_i32(
-            multiply_add_i16(unpack_low_i16(c0, c1), w01), multiply_add_i16(unpack_low_i16(c2, c3), w23)
-        )
-        high = add_i32(
-            multiply_add_i16(unpack_high_i16(c0, c1), w01), multiply_add_i16(unpack_high_i16(c2, c3), w23)
-        )
+        low, high = multiply_add_i16(unpack_low_i16(c0, c1), first), multiply_add_i16(unpack_high_i16(c0, c1), first)
+        low = add_i32(low, multiply_add_i16(unpack_low_i16(c2, c3), second))
+        high = add_i32(high, multiply_add_i16(unpack_high_i16(c2, c3), second))
         here = at + 2 * half * lanes
         store(here, add_i32(load(isa, here), shift_left_i32(low, shift)))
         store(here + lanes, add_i32(load(isa, here + lanes), shift_left_i32(high, shift)))
@@ -175,7 +170,6 @@ def add_read(
     r: int,
     pattern: int,
     stored: int,
-    lanes: int,
     totals: int,
     column_stride: int,
     levels: NDArray[np.int16],
@@ -186,57 +180,54 @@ def add_read(
     column to column; `levels` is a scratch of 8 registers for each of two columns.
     """
     start, count = tables.group_start[r], tables.group_start[r + 1] - tables.group_start[r]
-    width = 1 << index_bits(isa)
+    lanes, width = lanes_of(isa), 1 << index_bits(isa)
     half = tables.outputs // 2
     pairs = tables.streams * half
     all_groups = tables.group_start[-1]
-    first_table = ((g * tables.offsets.shape[1] + o) * all_groups + start) * pairs * 2 * width
-    table = tables.entries.ctypes.data + first_table
+    first_table = ((g * tables.pairs.shape[1] + o) * all_groups + start) * pairs * 2 * width
+    table, byte_tables = tables.entries.ctypes.data + first_table, tables.byte_tables.ctypes.data
     wide = levels.ctypes.data
+    pair, quads = tables.pairs[g, o, r], tables.quads
     for p in range(pairs):
-        mode, q = tables.modes[g, o, r, p], p // half
-        signs, rows = tables.signs[g, o, r, p], tables.byte_rows[g, o, r, p]
-        offsets, chunk = tables.offsets[g, o, r, p], tables.chunks[g, o, r, p]
-        total = totals + 2 * p * column_stride
-        for i in range(len(tables.quad_plane)):
-            index = pattern + (start * stored + tables.quad_plane[i]) * lanes
-            weights, shift = tables.quad_weights[i], tables.quad_shift[i]
+        mode, q = pair[p, MODE], p // half
+        total_a = totals + 2 * p * column_stride
+        total_b = total_a + column_stride
+        for i in range(quads.shape[0]):
+            index = pattern + (start * stored + quads[i, PLANE]) * lanes
+            shift = quads[i, SHIFT]
             if mode == BYTE:
-                a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(
-                    isa, index, stored * lanes, lanes, table, width, 0, count
-                )
-                at = tables.byte_tables.ctypes.data
-                factor = np.int64(1) << shift
-                add_bytes(isa, total, lanes, at + rows[0] * 256, weights, signs[0] * factor, a0, a1, a2, a3)
-                add_bytes(
-                    isa, total + column_stride, lanes, at + rows[1] * 256, weights, signs[1] * factor, b0, b1, b2, b3
-                )
+                a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(isa, index, stored * lanes, table, 0, count)
+                w01, w23 = quads[i, BYTE_WEIGHTS], quads[i, BYTE_WEIGHTS + 1]
+                codes, factor = byte_tables + pair[p, BYTE_TABLE], pair[p, SIGN] << shift
+                add_bytes(isa, total_a, codes, w01, w23, factor, a0, a1, a2, a3)
+                codes, factor = byte_tables + pair[p, BYTE_TABLE + 1], pair[p, SIGN + 1] << shift
+                add_bytes(isa, total_b, codes, w01, w23, factor, b0, b1, b2, b3)
                 continue
             for j in range(16):
-                store(wide + j * lanes, splat_i16(isa, offsets[j // 8]))
+                store(wide + j * lanes, splat_i16(isa, pair[p, OFFSET + j // 8]))
+            chunk = pair[p, CHUNK]
             for first in range(0, count, chunk):
                 last = min(first + chunk, count)
-                a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(
-                    isa, index, stored * lanes, lanes, table, width, first, last
-                )
-                widen(isa, wide, lanes, a0)
-                widen(isa, wide + 2 * lanes, lanes, a1)
-                widen(isa, wide + 4 * lanes, lanes, a2)
-                widen(isa, wide + 6 * lanes, lanes, a3)
-                widen(isa, wide + 8 * lanes, lanes, b0)
-                widen(isa, wide + 10 * lanes, lanes, b1)
-                widen(isa, wide + 12 * lanes, lanes, b2)
-                widen(isa, wide + 14 * lanes, lanes, b3)
+                a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(isa, index, stored * lanes, table, first, last)
+                widen(isa, wide, a0)
+                widen(isa, wide + 2 * lanes, a1)
+                widen(isa, wide + 4 * lanes, a2)
+                widen(isa, wide + 6 * lanes, a3)
+                widen(isa, wide + 8 * lanes, b0)
+                widen(isa, wide + 10 * lanes, b1)
+                widen(isa, wide + 12 * lanes, b2)
+                widen(isa, wide + 14 * lanes, b3)
             if mode == LIST:
                 base = tables.list_start[q]
                 for j in range(8 * lanes):
                     levels[j] = tables.lists[base + levels[j]]
             clip, top = mode != AFFINE, tables.tops[q]
             scale, origin = tables.scales[q], tables.origins[q]
-            add_words(isa, total, lanes, wide, clip, scale, origin, top, weights, signs[0], shift)
-            add_words(
-                isa, total + column_stride, lanes, wide + 8 * lanes, clip, scale, origin, top, weights, signs[1], shift
-            )
+            at = WORD_WEIGHTS + (1 - pair[p, SIGN])  # 0 or 2 further
+            add_words(isa, total_a, wide, clip, scale, origin, top, quads[i, at], quads[i, at + 1], shift)
+            at = WORD_WEIGHTS + (1 - pair[p, SIGN + 1])
+            wide_b = wide + 8 * lanes
+            add_words(isa, total_b, wide_b, clip, scale, origin, top, quads[i, at], quads[i, at + 1], shift)
         table += count * 2 * width
 
 
@@ -259,13 +250,15 @@ def run_levels(
 
     Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); out flat.
     """
-    blocks, stored, lanes = patterns.shape[1], patterns.shape[3], patterns.shape[4]
+    blocks, stored, lanes = patterns.shape[1], patterns.shape[3], lanes_of(isa)
     pieces = (blocks + blocks_at_once - 1) // blocks_at_once
-    parts = tables.offsets.shape[1]
-    raw = np.empty((tables.streams * tables.outputs * blocks_at_once + 4) * lanes * 4 + 64, np.uint8)
-    start_at = -raw.ctypes.data % 64
-    levels = raw[start_at : start_at + 16 * lanes].view(np.int16)
-    totals = raw[start_at + 16 * lanes : start_at + 16 * lanes + ...]
+    parts = tables.pairs.shape[1]
+    columns = tables.streams * tables.outputs
+    raw = np.empty((columns * blocks_at_once * 4 + 16) * lanes + 64, np.uint8)
+    skip = -raw.ctypes.data % 64  # registers should not lie across two cache lines
+    levels = raw[skip : skip + 16 * lanes].view(np.int16)
+    totals = raw[skip + 16 * lanes :][: columns * blocks_at_once * lanes * 4].view(np.int32)
+    totals = totals.reshape(columns, blocks_at_once * lanes)
     row = np.empty(blocks_at_once * lanes, np.float64)
     all_outputs = epilogue.constants.shape[2]
     for item in range(first, last):
@@ -277,7 +270,7 @@ def run_levels(
             for b in range(b0, b1):
                 at = totals.ctypes.data + (b - b0) * lanes * 4
                 pattern = patterns[g, b].ctypes.data
-                add_read(isa, tables, g, o, r, pattern, stored, lanes, at, totals.shape[1] * 4, levels)
+                add_read(isa, tables, g, o, r, pattern, stored, at, totals.shape[1] * 4, levels)
         first_vector = start + b0 * lanes
         last_vector = min(stop, start + b1 * lanes)
         used = row[: (b1 - b0) * lanes]

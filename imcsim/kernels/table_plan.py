@@ -174,4 +174,6 @@ def groups(reads: tuple[tuple[int, int], ...], rows_per_group: int) -> Groups:
         row = np.arange(first, first + count * rows_per_group)
         rows.append(np.where(row < last, row, -1))
         start.append(start[-1] + count)
-    return Groups(np.array(start, np.int64), np.concatenate(rows).astype(np.int64).reshape(-1, rows_per_group))
+    return Groups(
+        np.array(start, np.int64), np.concatenate(rows).astype(np.int64).reshape(-1, rows_per_group)
+    )

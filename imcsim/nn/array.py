@@ -1,27 +1,58 @@
-"""The programmed state of one layer: its cells, ranges, seeds and life cycle. Arithmetic lives in functional and kernels."""
+"""The programmed state of one layer: its cells, ranges, seeds and life cycle. No arithmetic of its own."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from imcsim.devices import column_factors, global_factor
 from imcsim.errors import CalibrationError, EngineError, MappingError
-from imcsim.functional.encode import Slicing
 from imcsim.functional.dac import PulseTrain
+from imcsim.functional.encode import Slicing
 from imcsim.functional.noise import ReadStream, keyed_generator
 from imcsim.functional.quantize import quantize_input, quantize_weight
 from imcsim.hardware import Hardware
 from imcsim.kernels import engines
+from imcsim.kernels.collapsed import analog_weight
 from imcsim.kernels.job import Job
-from imcsim.nn.device import bind_device, level_conductance, needs_cells, on_off_ratio
-from imcsim.nn.readout import Cells, assemble, pulse_train, streams, target_cells, weight_slicing
+from imcsim.nn.device import bent_by_cells, bind_device, check_fit, level_conductance, needs_cells, on_off_ratio
+from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
+from imcsim.nn.wiring import has_wires, wired
 
 WeightMatrix = Callable[[Tensor], Tensor]
+Compensation = Literal["global", "column"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the arrays were last written for.
+
+    Attributes:
+        weight: the layer's weight then.
+        w_int: (groups, outputs, inputs) its codes, float64.
+        scale: (groups or 1, outputs or 1, 1) float64.
+        targets: target levels of the cells.
+        digit_max: the digit that drives a word line fully on, which ISAAC's flipping depends on.
+    """
+
+    weight: Tensor
+    w_int: Tensor
+    scale: Tensor
+    targets: Cells
+    digit_max: int
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Written:
+        """The same on another device."""
+        flip = self.targets.flip
+        targets = Cells(move(self.targets.levels), None if flip is None else move(flip))
+        tensors = {f.name: move(getattr(self, f.name)) for f in fields(self) if f.type == "Tensor"}
+        return replace(self, targets=targets, **tensors)
 
 
 class CrossbarArray(nn.Module):
@@ -44,6 +75,7 @@ class CrossbarArray(nn.Module):
         self.on_off_ratio = on_off_ratio(self.device_model)
         self.seed = 0
         self.seconds = 0.0
+        self.compensation: Compensation | None = None
         self.read_seed = 0
         self.samples_read = 0
         self.programmed_by_user = False
@@ -53,15 +85,12 @@ class CrossbarArray(nn.Module):
         self.observer: Callable[[Tensor], None] | None = None
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
-        self._seen: Tensor | None = None
+        self._written: Written | None = None
         self._pending: dict[str, Tensor] | None = None
-        self._w_int: Tensor | None = None
-        self._scale: Tensor | None = None
-        self._targets: Cells | None = None
-        self._digit_max = 0
         self._plans: dict[torch.dtype, engines.Choice] = {}
+        check_fit(self.device_model, hardware, self.slicing)
 
-    # Ranges
+    # Inputs
 
     @property
     def signed(self) -> bool:
@@ -74,6 +103,11 @@ class CrossbarArray(nn.Module):
         if self.input_signed is not None:
             return self.input_signed
         return inputs.range == "dynamic"
+
+    @property
+    def pulses(self) -> PulseTrain:
+        """How input codes become pulses."""
+        return bent_by_cells(pulse_train(self.hardware, signed=self.signed), self.device_model)
 
     def full_scale(self, x: Tensor, sample_dims: int) -> Tensor | float:
         """The input magnitude that maps to the top code.
@@ -88,25 +122,28 @@ class CrossbarArray(nn.Module):
             The range.
 
         Raises:
-            CalibrationError: it is to be calibrated and was not; or inputs are negative where a number was given for an unsigned range.
+            CalibrationError: it is to be calibrated and was not; or inputs are negative where a number was
+                given and nothing says that they have a sign.
         """
-        chosen = self.hardware.inputs.range
-        if chosen == "dynamic":
+        inputs = self.hardware.inputs
+        if inputs.range == "dynamic":
             peak = x.detach().abs().amax(tuple(range(-sample_dims, 0)), keepdim=True)
             return torch.where(peak > 0, peak, torch.ones_like(peak))
-        if chosen == "calibrated":
+        if inputs.range == "calibrated":
             if self.input_range is None:
                 raise CalibrationError(
-                    f"layer {self.name!r} has inputs.range = 'calibrated' but was not calibrated; "
-                    "call imcsim.calibrate(sim, batches) first, or set inputs.range = \"dynamic\" or a number"
+                    f"layer {self.name!r} has inputs.range = 'calibrated' but was not calibrated; call "
+                    'imcsim.calibrate(sim, batches) first, or set inputs.range = "dynamic" or a number'
                 )
             return self.input_range
-        if self.hardware.inputs.signed == "auto" and self.input_signed is None and self.hardware.inputs.bits > 1 and bool((x < 0).any()):
+        unknown = inputs.signed == "auto" and self.input_signed is None and inputs.bits > 1
+        if unknown and bool((x < 0).any()):
             raise CalibrationError(
-                f"layer {self.name!r} got a negative input with inputs.range = {chosen}, inputs.signed = 'auto' and no calibration; "
-                "set inputs.signed = true, or call imcsim.calibrate(sim, batches)"
+                f"layer {self.name!r} got a negative input with inputs.range = {inputs.range}, inputs.signed = "
+                "'auto' and no calibration; set inputs.signed = true, call imcsim.calibrate(sim, batches), or "
+                'set inputs.range = "dynamic"'
             )
-        return chosen
+        return inputs.range
 
     def quantize(self, x: Tensor, sample_dims: int) -> tuple[Tensor, Tensor | float]:
         """Input codes and their scale.
@@ -120,12 +157,13 @@ class CrossbarArray(nn.Module):
         Returns:
             The codes and the scale.
         """
-        return quantize_input(x, self.full_scale(x, sample_dims), self.hardware.inputs.bits, signed=self.signed)
+        full_scale = self.full_scale(x, sample_dims)
+        return quantize_input(x, full_scale, self.hardware.inputs.bits, signed=self.signed)
 
     # Programming
 
     def sync(self, weight: Tensor) -> None:
-        """Program the arrays if the weight or what the cells depend on has changed since they last were.
+        """Program the arrays if the weight, or what its cells depend on, has changed since they last were.
 
         Args:
             weight: the layer's weight.
@@ -133,44 +171,48 @@ class CrossbarArray(nn.Module):
         Raises:
             MappingError: the weight is not finite.
         """
-        train = self.pulses
-        if self._seen is not None and self._pending is None and _same(self._seen, weight):
-            if train.digit_max == self._digit_max:
+        digit_max = self.pulses.digit_max
+        written = self._written
+        if written is not None and self._pending is None and written.digit_max == digit_max:
+            if _same(written.weight, weight):
                 return
         if not bool(torch.isfinite(weight).all()):
-            raise MappingError(f"the weight of layer {self.name!r} is not finite; a cell cannot hold nan or inf: check the checkpoint")
-        with torch.no_grad():
-            matrix = self.weight_matrix(weight.detach())
-            w_int, self._scale = quantize_weight(
-                matrix, self.hardware.weights.bits, per_channel=self.hardware.weights.scale == "per_channel"
+            raise MappingError(
+                f"the weight of layer {self.name!r} is not finite; a cell cannot hold nan or inf: check the "
+                "checkpoint or the training"
             )
-            self._seen = weight.detach().clone()
-            self._w_int = w_int
-            self._digit_max = train.digit_max
-            self._targets = target_cells(w_int, self.hardware, train)
+        with torch.no_grad():
+            weights = self.hardware.weights
+            matrix = self.weight_matrix(weight.detach())
+            w_int, scale = quantize_weight(matrix, weights.bits, per_channel=weights.scale == "per_channel")
+            targets = target_cells(w_int, self.hardware, self.pulses)
+            self._written = Written(weight.detach().clone(), w_int, scale, targets, digit_max)
             pending, self._pending = self._pending, None
-            if pending is not None and torch.equal(pending["fingerprint"], fingerprint(weight)):
-                self.cells = {k.removeprefix("cells."): v.to(weight.device) for k, v in pending.items() if k.startswith("cells.")}
-                self.unit_cells = {k.removeprefix("unit."): v.to(weight.device) for k, v in pending.items() if k.startswith("unit.")}
+            if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight)):
+                self.cells = _under(pending, "cells.", weight.device)
+                self.unit_cells = _under(pending, "unit.", weight.device)
             else:
                 self._write()
-        self._plans.clear()
+        self.forget_plans()
+
+    @property
+    def written(self) -> Written:
+        """What the arrays were last written for; `sync` first."""
+        if self._written is None:
+            raise RuntimeError("CrossbarArray.sync was not called")
+        return self._written
 
     def _write(self) -> None:
         """Draw programmed conductances for the present targets."""
-        assert self._targets is not None
         self.cells, self.unit_cells = {}, {}
-        if not needs_cells(self.device_model):
+        if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
         draw = partial(keyed_generator, self.seed, self.name)
-        rows, cols = self.hardware.array.rows, self.hardware.array.cols
-        self.cells = self.device_model.program(self.target_conductance(), draw, array_rows=rows, array_cols=cols)
+        lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
+        self.cells = self.device_model.program(self.target_conductance(), draw, **lines)
         if self.has_unit_column:
-            tops = self.slicing.top_levels[:1]
-            levels = self._targets.levels
-            unit = levels.new_ones(levels.shape[0], 1, 1, levels.shape[3], 1)
             self.unit_cells = self.device_model.program(
-                level_conductance(self.device_model, unit, tops), lambda purpose: draw(f"unit column {purpose}"), array_rows=rows
+                self._unit_target(), lambda purpose: draw(f"unit column {purpose}"), **lines
             )
 
     @property
@@ -184,85 +226,34 @@ class CrossbarArray(nn.Module):
         return weight_slicing(self.hardware)
 
     def target_conductance(self) -> Tensor:
-        """Target conductance of every cell in siemens (in units of g_max where the chip states none); `sync` first.
+        """Target conductance of every cell in siemens (in units of g_max where the chip states none).
 
         Shapes: returns (groups, planes, slices, rows, outputs) float32.
         """
-        assert self._targets is not None
-        return level_conductance(self.device_model, self._targets.levels, self.slicing.top_levels)
+        return level_conductance(self.device_model, self.written.targets.levels, self.slicing.top_levels)
+
+    def _unit_target(self) -> Tensor:
+        levels = self.written.targets.levels
+        unit = levels.new_ones(levels.shape[0], 1, 1, levels.shape[3], 1)
+        return level_conductance(self.device_model, unit, self.slicing.top_levels[:1])
 
     def program(self, seed: int) -> None:
-        """Write the arrays anew; ages restart at 0."""
-        self.seed, self.seconds, self.programmed_by_user = seed, 0.0, True
-        self._plans.clear()
-        if self._targets is not None:
+        """Write the arrays anew, as new: age 0, no compensation."""
+        self.seed, self.seconds, self.compensation, self.programmed_by_user = seed, 0.0, None, True
+        self.forget_plans()
+        if self._written is not None:
             self._write()
 
-    def age(self, seconds: float) -> None:
-        """Set the time since the verify read."""
-        self.seconds = seconds
-        self._plans.clear()
+    def age(self, seconds: float, compensation: Compensation | None) -> None:
+        """Set the time since the verify read, and what is done about drift."""
+        self.seconds, self.compensation = seconds, compensation
+        self.forget_plans()
+
+    # Reading
 
     def seed_reads(self, seed: int) -> None:
         """Restart the stream of read noise."""
         self.read_seed, self.samples_read = seed, 0
-
-    def forget_plans(self) -> None:
-        """Recompute what depends on ranges and engine before the next read."""
-        self._plans.clear()
-
-    # Reading
-
-    def job(self, *, ideal_converters: bool = False, targets: bool = False) -> Job:
-        """The layer as numbers for an engine; `sync` first.
-
-        Args:
-            ideal_converters: leave the converters out.
-            targets: with cells at their targets instead of as programmed.
-
-        Returns:
-            The job.
-
-        Raises:
-            CalibrationError: the converters' range is to be calibrated and was not.
-        """
-        assert self._targets is not None and self._w_int is not None
-        adc = self.hardware.adc
-        if not ideal_converters and adc is not None and adc.range == "calibrated" and self.adc_high is None:
-            raise CalibrationError(
-                f"layer {self.name!r} has adc.range = 'calibrated' but was not calibrated; call imcsim.calibrate(sim, batches) first, "
-                "or set adc.range = \"full\" (inputs: inputs.range = \"dynamic\")"
-            )
-        use = bool(self.cells) and not targets
-        conductance, variance = self._conductance(self.cells) if use else (None, None)
-        unit, unit_variance = self._conductance(self.unit_cells) if use and self.unit_cells else (None, None)
-        return assemble(
-            self.hardware,
-            self._w_int,
-            self._targets,
-            self.pulses,
-            on_off_ratio=self.on_off_ratio,
-            signed=self.signed,
-            conductance=conductance,
-            unit_conductance=unit,
-            variance=variance,
-            unit_variance=unit_variance,
-            adc_high=self.adc_high if adc is not None and adc.range == "calibrated" else None,
-            ideal_converters=ideal_converters,
-        )
-
-    def _conductance(self, state: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """Conductances now in units of g_max, and the variance of one read of each cell likewise squared."""
-        model = self.device_model
-        now = model.aged(state, self.seconds, partial(keyed_generator, self.seed, self.name))
-        sigma = model.read_sigma_S(now, self.seconds)
-        scale = model.window.g_max_S
-        return now / scale, None if sigma is None else (sigma / scale).square()
-
-    @property
-    def pulses(self) -> PulseTrain:
-        """How input codes become pulses."""
-        return pulse_train(self.hardware, signed=self.signed)
 
     def read_stream(self, samples: int) -> ReadStream | None:
         """The read noise of the next samples, or None where reads are noiseless; counts them as read.
@@ -279,6 +270,92 @@ class CrossbarArray(nn.Module):
         self.samples_read += samples
         return stream
 
+    def job(self, *, ideal_converters: bool = False, targets: bool = False) -> Job:
+        """The layer as numbers for an engine; `sync` first.
+
+        Args:
+            ideal_converters: leave the converters out.
+            targets: with cells at their targets instead of as programmed.
+
+        Returns:
+            The job.
+
+        Raises:
+            CalibrationError: the converters' range is to be calibrated and was not.
+        """
+        adc = self.hardware.adc
+        calibrated = adc is not None and adc.range == "calibrated"
+        if calibrated and not ideal_converters and self.adc_high is None:
+            raise CalibrationError(
+                f"layer {self.name!r} has adc.range = 'calibrated' but was not calibrated; call "
+                'imcsim.calibrate(sim, batches) first, or set adc.range = "full" (the input range may be '
+                '"dynamic", but converters need data or a fixed range)'
+            )
+        job = self._job(self.seconds, ideal_converters=ideal_converters, targets=targets)
+        if self.compensation is None or not self.cells or targets:
+            return job
+        before, now = analog_weight(self._job(0.0, ideal_converters=True, targets=False)), analog_weight(job)
+        reads = before.transpose(1, 2), now.transpose(1, 2)
+        if self.compensation == "global":
+            return replace(job, compensation=global_factor(*reads))
+        return replace(job, compensation=column_factors(*reads))
+
+    def _job(self, seconds: float, *, ideal_converters: bool, targets: bool) -> Job:
+        conductance, unit, variance, unit_variance = self._conductances(seconds, targets=targets)
+        calibrated = self.hardware.adc is not None and self.hardware.adc.range == "calibrated"
+        return assemble(
+            self.hardware,
+            self.written.w_int,
+            self.written.targets,
+            self.pulses,
+            on_off_ratio=self.on_off_ratio,
+            signed=self.signed,
+            conductance=conductance,
+            unit_conductance=unit,
+            variance=variance,
+            unit_variance=unit_variance,
+            adc_high=self.adc_high if calibrated else None,
+            ideal_converters=ideal_converters,
+            readout=self.device_model.card.readout,
+        )
+
+    def _conductances(self, seconds: float, *, targets: bool) -> tuple[Tensor | None, ...]:
+        """Cells, unit column, and the variance of one read of each, in units of g_max; None: at their levels."""
+        wires = has_wires(self.hardware)
+        if not self.cells or (targets and not wires):
+            return None, None, None, None
+        if targets:
+            cells, unit = self.target_conductance(), self._unit_target() if self.has_unit_column else None
+        else:
+            cells = self._aged(self.cells, seconds)
+            unit = self._aged(self.unit_cells, seconds) if self.unit_cells else None
+        seen, unit_seen = cells, unit
+        if wires:
+            rows = array_rows(self.hardware, self.written.w_int.shape[2])
+            seen, unit_seen = wired(self.hardware, cells, unit, rows)
+        g_max = self.device_model.window.g_max_S
+        return (
+            seen / g_max,
+            None if unit_seen is None else unit_seen / g_max,
+            self._variance(cells, seen, seconds),
+            None if unit is None or unit_seen is None else self._variance(unit, unit_seen, seconds),
+        )
+
+    def _aged(self, state: dict[str, Tensor], seconds: float) -> Tensor:
+        return self.device_model.aged(state, seconds, partial(keyed_generator, self.seed, self.name))
+
+    def _variance(self, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
+        """Variance of one read of each cell in units of g_max squared.
+
+        Behind wires a cell's noise reaches its column as its own current does, to first order:
+        scaled by effective over true conductance.
+        """
+        sigma = self.device_model.read_sigma_S(cells, seconds)
+        if sigma is None:
+            return None
+        passed = torch.where(cells > 0, seen / cells, torch.ones_like(cells)) if seen is not cells else 1.0
+        return (sigma * passed / self.device_model.window.g_max_S).square()
+
     def plan(self, dtype: torch.dtype) -> engines.Choice:
         """The engine for this layer and the reason; `sync` first.
 
@@ -292,67 +369,48 @@ class CrossbarArray(nn.Module):
             EngineError: the engine asked for cannot compute this layer.
         """
         if dtype not in self._plans:
-            self._plans[dtype] = self._choose(self.job(), dtype)
+            choice = engines.choose(self.job(), self.engine, dtype)
+            if isinstance(choice, str):
+                raise EngineError(
+                    f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use engine = 'auto'"
+                )
+            self._plans[dtype] = choice
         return self._plans[dtype]
 
-    def _choose(self, job: Job, dtype: torch.dtype) -> engines.Choice:
-        choice = engines.choose(job, self.engine, dtype)
-        if isinstance(choice, str):
-            raise EngineError(f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use engine = 'auto'")
-        return choice
-
-    @property
-    def scale(self) -> Tensor:
-        """Weight scale, (groups or 1, outputs or 1, 1) float64; `sync` first."""
-        assert self._scale is not None
-        return self._scale
-
-    @property
-    def w_int(self) -> Tensor:
-        """Integer weights, (groups, outputs, inputs) float64; `sync` first."""
-        assert self._w_int is not None
-        return self._w_int
-
-    @property
-    def stream_count(self) -> int:
-        """Converted columns per output."""
-        return len(streams(self.hardware, self.pulses, self.on_off_ratio))
+    def forget_plans(self) -> None:
+        """Recompute what depends on ranges, cells and engine before the next read."""
+        self._plans.clear()
 
     # State
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CrossbarArray:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
         def move(t: Tensor) -> Tensor:
-            return t.to(fn(t[:0] if t.dim() else t).device)
+            """To the model's device; conductances and codes keep their dtype."""
+            return t.to(fn(torch.empty(0, device=t.device)).device)
 
-        self.cells = {k: move(v) for k, v in self.cells.items()}
-        self.unit_cells = {k: move(v) for k, v in self.unit_cells.items()}
-        for field in ("_w_int", "_scale", "_seen"):
-            value = getattr(self, field)
-            if value is not None:
-                setattr(self, field, move(value))
-        if self._targets is not None:
-            flip = self._targets.flip
-            self._targets = Cells(move(self._targets.levels), None if flip is None else move(flip))
-        self._plans.clear()
+        self.cells = {key: move(value) for key, value in self.cells.items()}
+        self.unit_cells = {key: move(value) for key, value in self.unit_cells.items()}
+        self._written = None if self._written is None else self._written.moved(move)
+        self.forget_plans()
         return self
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         if self.input_range is not None:
-            destination[prefix + "input_range"] = torch.tensor([self.input_range, float(bool(self.input_signed))], dtype=torch.float64)
+            pair = [self.input_range, float(bool(self.input_signed))]
+            destination[prefix + "input_range"] = torch.tensor(pair, dtype=torch.float64)
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
-        if self.cells and self._seen is not None:
-            destination[prefix + "fingerprint"] = fingerprint(self._seen)
-            destination[prefix + "program"] = torch.tensor([float(self.seed), self.seconds, float(self.programmed_by_user)], dtype=torch.float64)
-            for key, value in self.cells.items():
-                destination[prefix + "cells." + key] = value
-            for key, value in self.unit_cells.items():
-                destination[prefix + "unit." + key] = value
+        if self.cells and self._written is not None:
+            destination[prefix + "fingerprint"] = fingerprint(self._written.weight)
+            facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
+            destination[prefix + "program"] = torch.tensor(facts, dtype=torch.float64)
+            destination.update({f"{prefix}cells.{key}": value for key, value in self.cells.items()})
+            destination.update({f"{prefix}unit.{key}": value for key, value in self.unit_cells.items()})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-        own = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
+        own = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
         if "input_range" in own:
             self.input_range, signed = own["input_range"].tolist()
             self.input_signed = bool(signed)
@@ -361,8 +419,12 @@ class CrossbarArray(nn.Module):
         if "fingerprint" in own:
             seed, self.seconds, by_user = own["program"].tolist()
             self.seed, self.programmed_by_user = int(seed), bool(by_user)
-            self._pending = {k: v.detach().clone() for k, v in own.items()}
-        self._plans.clear()
+            self._pending = {key: value.detach().clone() for key, value in own.items()}
+        self.forget_plans()
+
+
+def _under(pending: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v.to(device) for k, v in pending.items() if k.startswith(prefix)}
 
 
 def _same(seen: Tensor, weight: Tensor) -> bool:

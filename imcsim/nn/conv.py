@@ -33,12 +33,12 @@ class _CrossbarConv(CrossbarLayer):
     padding_mode: str
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
-        """The input that an unpadded convolution would take, the stride and the symmetric zero padding still to be applied."""
+        """The input that an ordinary convolution takes, its stride, and the zero padding it still applies."""
         raise NotImplementedError
 
     def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
         """Shapes: (outputs or 1, 1...) or with a dynamic range (batch, outputs or 1, 1...)."""
-        weight = self.array.scale
+        weight = self.array.written.scale
         flat = weight.expand(self.groups, -1, 1).reshape(-1) if weight.shape[1] > 1 else weight.reshape(-1)
         scale = flat.view(-1, *[1] * self.spatial)
         return scale * input_scale
@@ -52,7 +52,11 @@ class _CrossbarConv(CrossbarLayer):
         return grad.sum((0, *range(2, grad.dim())))
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
-        """Shapes: (batch, channels, *space) -> (batch, outputs, *space). Torch takes another kernel for one sample: two keep to one."""
+        """Shapes.
+
+        (batch, channels, *space) -> (batch, outputs, *space). Torch takes another kernel for one sample:
+        two keep to one.
+        """
         codes = x_int.to(matrix.dtype)
         alone = steady and codes.shape[0] == 1
         x, stride, padding = self.padded(torch.cat([codes, codes]) if alone else codes)
@@ -75,7 +79,9 @@ class _CrossbarConv(CrossbarLayer):
         space = windows.shape[2 : 2 + self.spatial]
         rows = self.in_channels * math.prod(self.kernel_size)
         block = max(1, BLOCK_ELEMENTS // max(1, rows * math.prod(space)))
-        out = torch.empty(windows.shape[0], self.out_channels, *space, dtype=torch.float64, device=x_int.device)
+        out = torch.empty(
+            windows.shape[0], self.out_channels, *space, dtype=torch.float64, device=x_int.device
+        )
         for first in range(0, windows.shape[0], block):
             later = None if stream is None else stream.skip(first)
             product = run(self._rows(windows[first : first + block]), later)
@@ -91,7 +97,10 @@ class _CrossbarConv(CrossbarLayer):
         return patches(x, self.kernel_size, stride, self.dilation)
 
     def _rows(self, windows: Tensor) -> Tensor:
-        """Shapes: (batch, channels, *windows, *kernel) -> (groups, batch x windows, channels / groups x kernel)."""
+        """Shapes.
+
+        (batch, channels, *windows, *kernel) -> (groups, batch x windows, channels / groups x kernel).
+        """
         grouped = windows.unflatten(1, (self.groups, -1))
         order = (1, 0, *range(3, 3 + self.spatial), 2, *range(3 + self.spatial, 3 + 2 * self.spatial))
         rows = self.in_channels // self.groups * math.prod(self.kernel_size)
@@ -100,10 +109,15 @@ class _CrossbarConv(CrossbarLayer):
     def crossbar_forward(self, x: Tensor, float_forward: Callable[[], Tensor]) -> Tensor:
         """The layer on its chip: shapes checked, batch dimension added where it is missing."""
         batched = self.spatial + 2
-        if not isinstance(x, Tensor) or x.dim() not in (batched, batched - 1) or x.shape[-self.spatial - 1] != self.in_channels:
+        if (
+            not isinstance(x, Tensor)
+            or x.dim() not in (batched, batched - 1)
+            or x.shape[-self.spatial - 1] != self.in_channels
+        ):
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise InputError(
-                f"layer {self.array.name!r} takes (batch, {self.in_channels}, {', '.join(['size'] * self.spatial)}) inputs or one sample without batch, "
+                f"layer {self.array.name!r} takes (batch, {self.in_channels}, "
+                f"{', '.join(['size'] * self.spatial)}) inputs or one sample without batch, "
                 f"but got {got}; check the layer before it"
             )
         samples = x if x.dim() == batched else x.unsqueeze(0)
@@ -135,13 +149,25 @@ class _Direct(_CrossbarConv):
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         return F.pad(x, self._reversed_padding_repeated_twice, mode=mode), self.stride, (0,) * self.spatial
 
-    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+    def product_gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the convolution."""
         with torch.enable_grad():
             source = x.detach().requires_grad_(need[0])
             full, stride, padding = self.padded(source)
         grad_full, grad_w, _ = torch.ops.aten.convolution_backward(
-            grad, full.detach(), weight, None, stride, padding, self.dilation, False, [0] * self.spatial, self.groups, [need[0], need[1], False]
+            grad,
+            full.detach(),
+            weight,
+            None,
+            stride,
+            padding,
+            self.dilation,
+            False,
+            [0] * self.spatial,
+            self.groups,
+            [need[0], need[1], False],
         )
         if not need[0] or full is source:
             return grad_full, grad_w
@@ -150,7 +176,10 @@ class _Direct(_CrossbarConv):
 
 
 class _Transposed(_CrossbarConv):
-    """Transposed convolutions: an ordinary one over the input with zeros put between its samples, which drive no word line."""
+    """Transposed convolutions.
+
+    An ordinary one over the input with zeros put between its samples, which drive no word line.
+    """
 
     padding: tuple[int, ...]
     output_padding: tuple[int, ...]
@@ -173,7 +202,9 @@ class _Transposed(_CrossbarConv):
         stuffed = x.new_zeros(*x.shape[:2], *sizes)
         stuffed[(..., *[slice(None, None, s) for s in self.stride])] = x
         pad = []
-        for k, d, p, e in reversed(list(zip(self.kernel_size, self.dilation, self.padding, extra, strict=True))):
+        for k, d, p, e in reversed(
+            list(zip(self.kernel_size, self.dilation, self.padding, extra, strict=True))
+        ):
             edge = d * (k - 1) - p
             pad += [edge, edge + e]
         return F.pad(stuffed, pad), (1,) * self.spatial, (0,) * self.spatial
@@ -186,15 +217,29 @@ class _Transposed(_CrossbarConv):
         self._extra = tuple(extra)
         return self.crossbar_forward(x, lambda: base.forward(self, x, output_size))
 
-    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+    def product_gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the transposed convolution."""
         bare = [
             (n - 1) * s - 2 * p + d * (k - 1) + 1
-            for n, s, p, d, k in zip(x.shape[2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
+            for n, s, p, d, k in zip(
+                x.shape[2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True
+            )
         ]
         extra = [n - b for n, b in zip(grad.shape[2:], bare, strict=True)]
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-            grad, x, weight, None, self.stride, self.padding, self.dilation, True, extra, self.groups, [need[0], need[1], False]
+            grad,
+            x,
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            True,
+            extra,
+            self.groups,
+            [need[0], need[1], False],
         )
         return grad_x, grad_w
 

@@ -1,16 +1,26 @@
-"""A hardware description's cell: its card bound to the window, overrides and fault rates given in [device]."""
+"""A hardware description's cell.
+
+Its card bound to the window, overrides and fault rates given in [device].
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from imcsim.devices import DeviceModel, load, programming_spec
+from imcsim.errors import HardwareError
+from imcsim.functional.dac import PulseTrain, digits
+from imcsim.functional.encode import Slicing
 from imcsim.hardware import Hardware
 
 
 def bind_device(hardware: Hardware) -> DeviceModel:
-    """The device model of a chip. Values in [device] override the card's; without g_max_S conductances are in units of g_max.
+    """The device model of a chip.
+
+    Values in [device] override the card's; without g_max_S conductances are in units of g_max.
 
     Args:
         hardware: the chip.
@@ -38,12 +48,87 @@ def bind_device(hardware: Hardware) -> DeviceModel:
         card,
         g_max_S=g_max,
         g_min_S=g_min,
-        programming_override=programming_spec(device.programming.kind, getattr(device.programming, "sigma", None)),
+        programming_override=programming_spec(
+            device.programming.kind, getattr(device.programming, "sigma", None)
+        ),
         temperature_K=device.temperature_K,
         stuck_on=device.stuck_on,
         stuck_off=device.stuck_off,
         normalised=device.g_max_S is None and window.g_max_S is None,
     )
+
+
+def check_fit(model: DeviceModel, hardware: Hardware, slices: Slicing) -> None:
+    """Refuse a chip whose device cannot do what its description asks for.
+
+    Args:
+        model: the bound device.
+        hardware: the chip.
+        slices: how weights are spread over its cells.
+
+    Raises:
+        DeviceError: a cell cannot hold that many levels.
+        HardwareError: readout, wires or converters do not go with the device.
+    """
+    model.check_levels(max(slices.top_levels) + 1)
+    array, readout = hardware.array, model.card.readout
+    wires = array.word_line_ohm > 0 or array.bit_line_ohm > 0
+    if readout is not None and readout.kind != array.readout:
+        raise HardwareError(
+            f"device card {model.card.name!r} is read out by {readout.kind!r}, but array.readout = {array.readout!r}; "
+            f"set array.readout = {readout.kind!r}"
+        )
+    if wires and model.window.normalised:
+        raise HardwareError(
+            f"array.word_line_ohm = {array.word_line_ohm}, bit_line_ohm = {array.bit_line_ohm} need conductances in "
+            "siemens; set device.g_max_S"
+        )
+    if wires and not model.iv.linear:
+        raise HardwareError(
+            f"device card {model.card.name!r} has a non-linear I-V, which wires of a whole network do not support; "
+            "set word_line_ohm and bit_line_ohm to 0, or solve one array with imcsim.circuits.solve_crossbar"
+        )
+    if array.readout == "digital" and (hardware.adc is not None or needs_cells(model)):
+        raise HardwareError(
+            "array.readout = 'digital' is an exact adder tree, without converters and device effects; "
+            "leave the [adc] table out and use a card such as 'sram_digital'"
+        )
+    if array.readout == "divider" and hardware.weights.encoding != "xnor":
+        raise HardwareError(
+            f"array.readout = 'divider' is a pull-up and a pull-down a weight, but weights.encoding = "
+            f"{hardware.weights.encoding!r}; set weights.encoding = 'xnor'"
+        )
+    analog_pair = slices.paired and (hardware.adc is None or hardware.adc.subtract == "analog")
+    if readout is not None and readout.saturation_norm is not None and analog_pair:
+        raise HardwareError(
+            f"device card {model.card.name!r} saturates its bit lines one by one, so their difference cannot be taken "
+            "in analog; set adc.subtract = 'digital' or another encoding"
+        )
+
+
+def bent_by_cells(train: PulseTrain, model: DeviceModel) -> PulseTrain:
+    """The pulse train as cells with a non-linear I-V see it: what each digit drives.
+
+    Digits are amplitudes; cycles accumulated in analog are pulses of the same cells one after the other.
+
+    Args:
+        train: the pulses.
+        model: the bound device.
+
+    Returns:
+        The train, with its table of drives where the I-V is not linear.
+    """
+    if model.iv.linear:
+        return train
+    top = (1 << train.bits_per_cycle) - 1
+    amplitude = top * model.iv.digit_ratio(torch.arange(top + 1, dtype=torch.float64) / top)
+    if not train.accumulate:
+        return replace(train, drive=tuple(amplitude.tolist()))
+    codes = torch.arange(train.digit_max + 1, dtype=torch.float64)
+    cycles = replace(train, accumulate=False, polarity=False, sign_cycle=False, shift=0)
+    pulses = amplitude[digits(codes, cycles).to(torch.int64)]
+    weights = torch.tensor(cycles.weights, dtype=torch.float64)
+    return replace(train, drive=tuple(torch.einsum("t,tn->n", weights, pulses).tolist()))
 
 
 def on_off_ratio(model: DeviceModel) -> float:

@@ -18,8 +18,10 @@ from imcsim.nn.array import CrossbarArray
 class CrossbarLayer(nn.Module):
     """Mixin of the crossbar layers: `weight` stays the float master copy, `array` holds what was programmed.
 
-    A subclass says how its weight is a matrix (`weight_matrix`), how codes become vectors on the word lines and products outputs
-    (`vectors`, `serial`), how one product is applied directly (`multiply`), and the product's gradients (`product_gradients`).
+    A subclass says how its weight is a matrix (`weight_matrix`), how codes become vectors on the word lines
+    and products outputs
+    (`vectors`, `serial`), how one product is applied directly (`multiply`), and the product's gradients
+    (`product_gradients`).
     """
 
     array: CrossbarArray
@@ -40,7 +42,9 @@ class CrossbarLayer(nn.Module):
             The layer, still without `array`.
         """
         layer = cls.__new__(cls)
-        layer.__dict__ = {key: value.copy() if isinstance(value, dict) else value for key, value in module.__dict__.items()}
+        layer.__dict__ = {
+            key: value.copy() if isinstance(value, dict) else value for key, value in module.__dict__.items()
+        }
         return layer
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
@@ -82,7 +86,9 @@ class CrossbarLayer(nn.Module):
         """The bias in a shape that broadcasts to `out`."""
         raise NotImplementedError
 
-    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+    def product_gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the layer's float product to input and weight."""
         raise NotImplementedError
 
@@ -113,13 +119,20 @@ class CrossbarLayer(nn.Module):
         return out.to(x.dtype)
 
     def _collapsed(self, codes: Tensor, product: Collapsed, stream: ReadStream | None) -> Tensor:
-        out = combine([self.multiply(codes, piece, steady=not product.exact) for piece in product.pieces], product.shifts)
+        out = combine(
+            [self.multiply(codes, piece, steady=not product.exact) for piece in product.pieces],
+            product.shifts,
+        )
         if product.constant is not None:
             out = out.double() + self.output_constant(product.constant)
         if stream is not None and product.variance is not None:
-            spread = self.multiply(pulse_energy(codes, self.array.pulses), product.variance, steady=True).sqrt_()
+            spread = self.multiply(
+                pulse_energy(codes, self.array.pulses), product.variance, steady=True
+            ).sqrt_()
             samples = codes.shape[0] if codes.dim() > 1 else 1
-            normals = torch.from_numpy(stream.of_samples(samples, spread.numel() // samples)).to(spread.device)
+            normals = torch.from_numpy(stream.of_samples(samples, spread.numel() // samples)).to(
+                spread.device
+            )
             out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(spread).to(out.dtype))
         return out
 
@@ -133,7 +146,10 @@ class CrossbarLayer(nn.Module):
         """
         if not isinstance(x, Tensor) or not x.is_floating_point():
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it with .float()")
+            raise InputError(
+                f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it "
+                "with .float()"
+            )
         device_type = x.device.type
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
@@ -147,10 +163,15 @@ class CrossbarLayer(nn.Module):
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The chip's output forward; backward the gradient of the product of quantized inputs and weights, clipped inputs pass none."""
+    """The chip's output forward.
+
+    Backward the gradient of the product of quantized inputs and weights, clipped inputs pass none.
+    """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: CrossbarLayer) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: CrossbarLayer
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.layer = layer  # type: ignore[attr-defined]
         return layer.run_chip(x)
@@ -162,7 +183,7 @@ class _StraightThrough(torch.autograd.Function):
         array = layer.array
         codes, scale = array.quantize(x, layer.sample_dims)
         x_q = codes * scale
-        w_q = layer.weight_from_matrix((array.w_int * array.scale).to(x.dtype))
+        w_q = layer.weight_from_matrix((array.written.w_int * array.written.scale).to(x.dtype))
         need = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         grad_x, grad_w = layer.product_gradients(grad.to(x.dtype), x_q.to(x.dtype), w_q, need)
         if grad_x is not None:

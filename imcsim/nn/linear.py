@@ -39,7 +39,11 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         return out.view(*x_int.shape[:-1], self.out_features)
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
-        """Shapes: (*, inputs) -> (*, outputs). A matrix product takes another kernel for a few rows: a multiple of 8 keeps to one."""
+        """Shapes.
+
+        (*, inputs) -> (*, outputs). A matrix product takes another kernel for a few rows: a multiple of 8
+        keeps to one.
+        """
         codes = x_int.to(matrix.dtype)
         if not steady:
             return F.linear(codes, matrix[0])
@@ -53,7 +57,7 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
 
     def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
         """Shapes: (outputs or 1) or with a dynamic range (*, outputs or 1)."""
-        return self.array.scale.flatten() * input_scale
+        return self.array.written.scale.flatten() * input_scale
 
     def output_bias(self, out: Tensor) -> Tensor | None:
         """Shapes: (outputs,)."""
@@ -63,7 +67,9 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         """Shapes: (*, outputs) -> (outputs,)."""
         return grad.flatten(0, -2).sum(0) if grad.dim() > 1 else grad
 
-    def product_gradients(self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+    def product_gradients(
+        self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of ``x weight^T``."""
         grad_x = grad @ weight if need[0] else None
         grad_w = grad.reshape(-1, self.out_features).T @ x.reshape(-1, self.in_features) if need[1] else None
@@ -72,9 +78,11 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """The layer on its chip."""
         if isinstance(input, Tensor) and (input.dim() == 0 or input.shape[-1] != self.in_features):
-            raise InputError(f"layer {self.array.name!r} takes (..., {self.in_features}) inputs, but got {tuple(input.shape)}; check the layer before it")
+            raise InputError(
+                f"layer {self.array.name!r} takes (..., {self.in_features}) inputs, but got "
+                f"{tuple(input.shape)}; check the layer before it"
+            )
         if self.array.observer is not None:
             self.array.observer(input)
             return nn.Linear.forward(self, input)
         return self.chip_forward(input)
-

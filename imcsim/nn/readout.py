@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from imcsim.devices.card import Readout
 from imcsim.functional.adc import Converter, level_converter, ranged_converter
 from imcsim.functional.correction import correction
 from imcsim.functional.dac import PulseTrain
@@ -48,7 +49,9 @@ def pulse_train(hardware: Hardware, *, signed: bool) -> PulseTrain:
         return PulseTrain(inputs.bits, inputs.bits_per_cycle, accumulate=accumulate)
     magnitude = max(inputs.bits - 1, 1)
     if inputs.signed_encoding == "offset":
-        return PulseTrain(inputs.bits, inputs.bits_per_cycle, shift=1 << (inputs.bits - 1), accumulate=accumulate)
+        return PulseTrain(
+            inputs.bits, inputs.bits_per_cycle, shift=1 << (inputs.bits - 1), accumulate=accumulate
+        )
     if inputs.signed_encoding == "twos_complement":
         return PulseTrain(magnitude, inputs.bits_per_cycle, sign_cycle=True, accumulate=accumulate)
     return PulseTrain(magnitude, inputs.bits_per_cycle, polarity=True, accumulate=accumulate)
@@ -104,7 +107,9 @@ def _sum_bits(rows: int, top: int, train: PulseTrain) -> int:
 
 @dataclass(frozen=True)
 class Stream:
-    """One converted column per output: its scale of levels and its converter's full range, all in steps of its cells.
+    """One converted column per output: its scale of levels and its converter's full range.
+
+    All in steps of its cells.
 
     Attributes:
         top: steps between g_min and g_max (twice the levels where half levels are converted on their own).
@@ -155,7 +160,9 @@ def streams(hardware: Hardware, train: PulseTrain, on_off_ratio: float) -> tuple
     return tuple(out)
 
 
-def stream_converter(hardware: Hardware, stream: Stream, train: PulseTrain, on_off_ratio: float, calibrated: float | None) -> Converter:
+def stream_converter(
+    hardware: Hardware, stream: Stream, train: PulseTrain, on_off_ratio: float, calibrated: float | None
+) -> Converter:
     """The converter of one stream.
 
     Args:
@@ -197,11 +204,12 @@ def assemble(
     unit_variance: Tensor | None = None,
     adc_high: tuple[float, ...] | None = None,
     ideal_converters: bool = False,
+    readout: Readout | None = None,
 ) -> Job:
     """The numbers an engine needs.
 
-    Shapes: w_int (groups, outputs, inputs); conductance (groups, planes, slices, rows, outputs) in units of g_max;
-    unit_conductance (groups, 1, 1, rows, 1) likewise.
+    Shapes: w_int (groups, outputs, inputs); conductance (groups, planes, slices, rows, outputs) in units of
+    g_max; unit_conductance (groups, 1, 1, rows, 1) likewise.
 
     Args:
         hardware: the chip.
@@ -214,8 +222,10 @@ def assemble(
         unit_conductance: programmed unit column.
         variance: white read noise of the cells, like `conductance`, in units of g_max squared.
         unit_variance: that of the unit column.
-        adc_high: calibrated upper ends of the converters' ranges in steps, one a stream and a last one for the unit column.
+        adc_high: calibrated upper ends of the converters' ranges in steps, one a stream and a last one for
+            the unit column.
         ideal_converters: leave the converters out (for calibration).
+        readout: what the device card says of its bit lines.
 
     Returns:
         The job.
@@ -238,14 +248,18 @@ def assemble(
         matrix = matrix.to(torch.int8 if max(kind.top for kind in kinds) < 128 else torch.int32)
     noise = None
     if variance is not None:
-        noise = _streams_of(variance, [factor * factor for factor in step], slices.paired and not apart, minus=False)
+        noise = _streams_of(
+            variance, [factor * factor for factor in step], slices.paired and not apart, minus=False
+        )
     flip = None if cells.flip is None else cells.flip[list(owner)]
     columns = Columns(matrix, reads, tuple(kind.gain for kind in kinds), baseline, flip, noise)
+    columns = _bit_lines(columns, hardware, readout, step, train)
     converters = None
     if adc is not None:
         highs = adc_high if adc_high is not None else (None,) * len(kinds)
         converters = tuple(
-            stream_converter(hardware, kind, train, on_off_ratio, high) for kind, high in zip(kinds, highs, strict=False)
+            stream_converter(hardware, kind, train, on_off_ratio, high)
+            for kind, high in zip(kinds, highs, strict=False)
         )
     known = tuple(kind.baseline for kind in kinds)
     snap = known if adc is not None and adc.snap else None
@@ -273,7 +287,7 @@ def assemble(
         converters=converters,
         correction=fix,
         input_top=top_code(hardware.inputs.bits, signed=signed),
-        integer_cells=conductance is None,
+        integer_cells=conductance is None and train.drive is None,
         complementary=hardware.weights.encoding == "xnor",
         snap=snap,
         unit=unit,
@@ -282,8 +296,24 @@ def assemble(
     )
 
 
+def _bit_lines(
+    columns: Columns, hardware: Hardware, readout: Readout | None, step: list[float], train: PulseTrain
+) -> Columns:
+    """Bit lines that do not simply add currents."""
+    if hardware.array.readout == "divider":
+        strength = 1.0 if readout is None else readout.pull_down_norm / readout.pull_up_norm
+        return replace(columns, divider_lines=hardware.array.rows // 2, pull_down=strength)
+    if readout is None or readout.saturation_norm is None:
+        return columns
+    limit = readout.saturation_norm * train.digit_max
+    return replace(columns, saturation=tuple(limit * factor for factor in step))
+
+
 def _streams_of(planes: Tensor, scale: list[float], merge: bool, *, minus: bool) -> Tensor:
-    """Planes of cells as converted streams. Shapes: (groups, planes, slices, rows, outputs) -> (groups, streams, rows, outputs)."""
+    """Planes of cells as converted streams.
+
+    Shapes: (groups, planes, slices, rows, outputs) -> (groups, streams, rows, outputs).
+    """
     if merge:
         matrix = planes[:, 0] - planes[:, 1] if minus else planes[:, 0] + planes[:, 1]
     else:
@@ -291,7 +321,9 @@ def _streams_of(planes: Tensor, scale: list[float], merge: bool, *, minus: bool)
     return matrix * torch.tensor(scale, dtype=matrix.dtype, device=matrix.device).view(1, -1, 1, 1)
 
 
-def _unit_column(columns: Columns, kind: Stream, conductance: Tensor | None, variance: Tensor | None, step: float) -> Columns:
+def _unit_column(
+    columns: Columns, kind: Stream, conductance: Tensor | None, variance: Tensor | None, step: float
+) -> Columns:
     groups, _, rows, _ = columns.cells.shape
     if conductance is None:
         cells = torch.ones(groups, 1, rows, 1, dtype=torch.int8, device=columns.cells.device)

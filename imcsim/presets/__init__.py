@@ -13,7 +13,9 @@ from imcsim.hardware import Hardware
 
 def available() -> list[str]:
     """Names of the presets that are shipped."""
-    return sorted(f.name.removesuffix(".toml") for f in resources.files(__name__).iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in resources.files(__name__).iterdir() if f.name.endswith(".toml")
+    )
 
 
 def load_hardware(name: str | os.PathLike[str]) -> Hardware:
@@ -30,7 +32,9 @@ def load_hardware(name: str | os.PathLike[str]) -> Hardware:
         HardwareError: the file is not a valid description.
     """
     if not isinstance(name, str | os.PathLike) or not str(name):
-        raise HardwareError(f"load_hardware takes a preset's name or the path of a .toml file, but got {name!r}")
+        raise HardwareError(
+            f"load_hardware takes a preset's name or the path of a .toml file, but got {name!r}"
+        )
     text = os.fspath(name)
     if text in available():
         hardware = Hardware.from_toml(Path(str(resources.files(__name__) / f"{text}.toml")))
@@ -38,7 +42,8 @@ def load_hardware(name: str | os.PathLike[str]) -> Hardware:
         hardware = Hardware.from_toml(text)
     else:
         raise FileMissingError(
-            f"there is no preset {text!r}.{did_you_mean(text, available())} Presets: {', '.join(available())}; or give the path of a .toml file"
+            f"there is no preset {text!r}.{did_you_mean(text, available())} Presets: "
+            f"{', '.join(available())}; or give the path of a .toml file"
         )
     devices.load(hardware.device.card)
     return hardware

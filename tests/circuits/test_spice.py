@@ -17,7 +17,14 @@ OPTIONS = {
     "1T1R": {**WIRES, "series_ohm": 4e3},
     "driven at both ends": {**WIRES, "source_ohm": 500.0, "drive": "both"},
     "grounded at both ends": {**WIRES, "sense_ohm": 200.0, "ground": "both"},
-    "all at once": {**WIRES, "source_ohm": 90.0, "sense_ohm": 70.0, "series_ohm": 1e3, "drive": "both", "ground": "both"},
+    "all at once": {
+        **WIRES,
+        "source_ohm": 90.0,
+        "sense_ohm": 70.0,
+        "series_ohm": 1e3,
+        "drive": "both",
+        "ground": "both",
+    },
 }
 
 

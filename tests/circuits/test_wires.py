@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ WIRES = {"word_line_ohm": 3.0, "bit_line_ohm": 5.0}
 
 
 def by_rows(g: Tensor, word_line_ohm: float, bit_line_ohm: float) -> Tensor:
-    """The map by eliminating one row after the other, with nothing in common with the package but the circuit."""
-    rows, cols = g.shape
+    """The map by eliminating one row after the other, with nothing in common with the package but the
+    circuit."""
+    cols = g.shape[1]
     index = torch.arange(1.0, cols + 1, dtype=torch.float64)
     shared = word_line_ohm * torch.minimum(index[:, None], index)
     unit = torch.eye(cols, dtype=torch.float64)
@@ -67,7 +69,9 @@ def test_ideal_wires_leave_the_conductances(array):
 def test_series_resistance_alone_acts_on_each_cell(array):
     g = array(9, 9)
     series = 1e5 * array(9, 9, g_max=1.0, seed=3)
-    torch.testing.assert_close(effective_conductance(g, series_ohm=series), g / (1 + g * series), rtol=1e-13, atol=0.0)
+    torch.testing.assert_close(
+        effective_conductance(g, series_ohm=series), g / (1 + g * series), rtol=1e-13, atol=0.0
+    )
 
 
 def test_terminal_resistances_belong_to_the_right_lines(array):
@@ -82,7 +86,8 @@ def test_terminal_resistances_belong_to_the_right_lines(array):
     word[:, 0] += source
     bit[-1] += sense
     torch.testing.assert_close(
-        effective_conductance(g, **WIRES, source_ohm=source, sense_ohm=sense), effective_conductance(g, word, bit)
+        effective_conductance(g, **WIRES, source_ohm=source, sense_ohm=sense),
+        effective_conductance(g, word, bit),
     )
 
 
@@ -90,7 +95,7 @@ def test_both_ends_are_two_halves_of_a_symmetric_array(array):
     half = array(6, 5)
     wide = torch.cat((half, half.flip(1)), 1)
     ends = {"word_line_ohm": 8.0, "source_ohm": 30.0}
-    # By symmetry no current crosses the middle of the word lines when both ends are driven; bit lines are ideal.
+    # By symmetry no current crosses the middle of the word lines when both ends are driven.
     both = effective_conductance(wide, drive="both", **ends)
     torch.testing.assert_close(both[:, :5], effective_conductance(half, **ends), rtol=1e-12, atol=0.0)
     tall = torch.cat((half.flip(0), half), 0)
@@ -134,18 +139,33 @@ def test_the_result_has_the_dtype_of_g_and_float64_accuracy(array, voltages):
     assert torch.equal(effective_conductance(counts), torch.ones(3, 3, dtype=torch.float64))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "seconds"), [(64, 0.03), (128, 0.2)])
+def test_time_of_a_map_on_one_core(array, n, seconds):
+    g, threads, times = array(n, n), torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
+        for _ in range(10):
+            start = time.perf_counter()
+            effective_conductance(g, 1.0, 1.0)
+            times.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    assert min(times) < seconds
+
+
 def test_small_resistance_is_first_order_perturbation(array):
-    """t = g - r delta + O(r^2), delta from the ideal cell currents and the wire that each pair shares."""
+    """T = g - r delta + O(r^2), delta from the ideal cell currents and the wire that each pair shares."""
     g = array(10, 8)
     rows, cols = g.shape
     along = torch.arange(1.0, cols + 1, dtype=torch.float64)
     below = torch.arange(float(rows), 0.0, -1.0, dtype=torch.float64)
     word = g * (g @ torch.minimum(along[:, None], along))
     bit = g * (torch.minimum(below[:, None], below) @ g)
-    # A voltage on row r also lifts the bit line at the other rows' cells, which then return current to idle rows.
+    # A voltage on row r also lifts the bit line at other rows, whose cells then return current.
     delta = word + bit
     errors = []
     for r in (1.0, 0.1, 0.01):
         errors.append(float((effective_conductance(g, r, r) - (g - r * delta)).abs().max()))
-    slope = np.diff(np.log10(errors)) / -1.0
+    slope = -np.diff(np.log10(errors))
     assert np.allclose(slope, 2.0, atol=0.05), slope

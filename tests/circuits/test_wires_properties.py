@@ -27,23 +27,21 @@ def close(got: Tensor, wanted: Tensor) -> bool:
 @FEW
 @given(arrays(), OHMS, OHMS, OHMS, OHMS)
 def test_reciprocity(g, word, bit, source, sense):
-    """Sources and grounds may change places: the array seen from the other side is the transpose."""
+    """Sources and grounds may change places: the array is then read from the other side."""
+
+    def other_side(t: Tensor) -> Tensor:
+        return t.flip(0, 1).mT
+
     forward = effective_conductance(g, word, bit, source_ohm=source, sense_ohm=sense)
-    turned = g.flip(0).mT  # rotate so that bit lines leave on the left, and word lines end at the bottom
-    back = effective_conductance(turned.flip(0).flip(1), bit, word, source_ohm=sense, sense_ohm=source)
-    # In the turned array word line c' is the old bit line, entered from its bottom.
-    assert close(back.flip(0).flip(1).mT.flip(0), forward) or close(_other_side(g, word, bit, source, sense), forward)
-
-
-def _other_side(g, word, bit, source, sense):
-    turned = g.flip(0).mT.flip(0)
-    return effective_conductance(turned, bit, word, source_ohm=sense, sense_ohm=source).flip(0).mT.flip(0)
+    back = effective_conductance(other_side(g), bit, word, source_ohm=sense, sense_ohm=source)
+    assert close(other_side(back), forward)
 
 
 @FEW
 @given(arrays(), OHMS, OHMS, st.sampled_from(["left", "both"]), st.sampled_from(["bottom", "both"]))
 def test_kirchhoffs_current_law(g, word, bit, drive, ground):
-    """All word lines at 1 V: what enters leaves. Each row's own current is no more than its cells could draw."""
+    """All word lines at 1 V: what enters leaves. Each row's own current is no more than its cells could
+    draw."""
     t = effective_conductance(g, word, bit, drive=drive, ground=ground)
     assert (t >= -1e-12 * g.max()).all()
     assert (t.sum(1) <= g.sum(1) * (1 + 1e-12)).all()
@@ -64,19 +62,22 @@ def test_more_resistance_loses_more_current(g, word, bit, factor):
 @FEW
 @given(arrays(), OHMS, OHMS, st.floats(0.1, 10.0))
 def test_only_products_of_conductance_and_resistance_matter(g, word, bit, scale):
-    assert close(effective_conductance(scale * g, word / scale, bit / scale), scale * effective_conductance(g, word, bit))
+    assert close(
+        effective_conductance(scale * g, word / scale, bit / scale),
+        scale * effective_conductance(g, word, bit),
+    )
 
 
 @FEW
 @given(arrays(), OHMS, OHMS)
 def test_idle_rows_above_and_columns_beside_change_nothing(g, word, bit):
     """Open cells added above and on the right leave the rest alone."""
-    rows, cols = g.shape
+    cols = g.shape[1]
     larger = torch.nn.functional.pad(g, (0, 3, 2, 0))
     t = effective_conductance(larger, word, bit)
     assert close(t[2:, :cols], effective_conductance(g, word, bit))
-    assert not t[:2].any()
-    assert not t[:, cols:].any()
+    assert t[:2].abs().max() <= 1e-15 * g.max()
+    assert t[:, cols:].abs().max() <= 1e-15 * g.max()
 
 
 @pytest.mark.parametrize("drive", ["left", "both"])
@@ -95,10 +96,22 @@ def test_gradients(array, shape, drive, ground):
 
 
 def test_gradients_of_ideal_wires_and_open_cells(array):
-    g = array(6, 6, g_max=1.0)
+    """At the edge of what is allowed, where gradcheck's central differences cannot go: one-sided
+    differences."""
+    g, step = array(6, 6, g_max=1.0), 1e-7
     g[2, 3] = 0.0
     word = torch.zeros((), dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda g: effective_conductance(g, word, 0.5), g.requires_grad_())
+    weight = array(6, 6, g_max=1.0, seed=5)
+
+    def of(g: Tensor, word: Tensor) -> Tensor:
+        return (weight * effective_conductance(g, word, 0.5)).sum()
+
+    leaves = (g.clone().requires_grad_(), word.clone().requires_grad_())
+    by_g, by_word = torch.autograd.grad(of(*leaves), leaves)
+    nudged = g.clone()
+    nudged[2, 3] = step
+    assert float((of(nudged, word) - of(g, word)) / step) == pytest.approx(float(by_g[2, 3]), rel=1e-5)
+    assert float((of(g, word + step) - of(g, word)) / step) == pytest.approx(float(by_word), rel=1e-5)
 
 
 def test_second_derivatives(array):
