@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
@@ -69,8 +68,7 @@ def convert(
         if reason is not None or chip is None:
             digital[name] = reason or "no hardware"
             continue
-        base = _torch_layer(module)
-        replaced[id(module)] = _crossbar(module, CROSSBAR_OF[base], chip, name, engine)
+        replaced[id(module)] = _crossbar(module, chip, name, engine)
     sim = _swap(sim, replaced)
     _leave_fast_paths(sim)
     if not replaced:
@@ -195,13 +193,12 @@ def _why_digital(module: nn.Module) -> str | None:
     return None
 
 
-def _crossbar(
-    module: nn.Module, cls: type[CrossbarLayer], chip: Hardware, name: str, engine: str
-) -> nn.Module:
+def _crossbar(module: nn.Module, chip: Hardware, name: str, engine: str) -> nn.Module:
     if any(is_lazy(p) for p in module.parameters(recurse=False)):
         raise ConversionError(
             f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it"
         )
+    cls = next(crossbar for base, crossbar in CROSSBAR_OF.items() if isinstance(module, base))
     layer: Any = CrossbarLayer.from_float(module, cls)
     layer.array = CrossbarArray(chip, name, engine, layer.weight_matrix)
     layer.array.training = module.training
@@ -225,9 +222,3 @@ def _leave_fast_paths(model: nn.Module) -> None:
             module.activation_relu_or_gelu = 0
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False
-
-
-def same_device(sim: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The tensor on the model's device."""
-    parameter = next(sim.parameters(), None)
-    return x if parameter is None else x.to(parameter.device)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 from hypothesis import HealthCheck, settings
 
-COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+from tests.strategies import SCALE
 
-settings.register_profile("ci", max_examples=25, derandomize=True, database=None, **COMMON)
-settings.register_profile("thorough", max_examples=1000, **COMMON)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.register_profile(
+    "ci",
+    max_examples=25 * SCALE,
+    derandomize=SCALE == 1,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("ci")
 
 torch.set_num_threads(1)

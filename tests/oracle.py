@@ -11,7 +11,7 @@ Slow on purpose.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -157,21 +157,31 @@ class Adc:
     hi: Fraction
     codes: int
     ties_up: bool = False
+    decided: bool = False
 
     def position(self, v: Fraction) -> Fraction:
         """Where a current lies on the scale of codes."""
         return (min(max(v, self.lo), self.hi) - self.lo) * (self.codes - 1) / (self.hi - self.lo)
 
     def value(self, v: Fraction) -> tuple[Fraction, bool]:
-        """What the digital side takes it for, and whether it lies between two codes."""
+        """What the digital side takes it for, and whether rounding errors can put it on the other side of a middle.
+
+        They cannot where g_min is 0 and the ends are whole fractions: then level counts decide, exactly.
+        """
         at = self.position(v)
         code = math.floor(at + Fraction(1, 2)) if self.ties_up else round(at)
-        between = abs(at - math.floor(at) - Fraction(1, 2)) < TIE
+        between = not self.decided and abs(at - math.floor(at) - Fraction(1, 2)) < TIE
         return code * (self.hi - self.lo) / (self.codes - 1) + self.lo, between
 
 
-def converter(chip: Chip, top: Fraction, full: int, bipolar: bool, calibrated: Fraction | None) -> Adc:
+def converter(chip: Chip, top: int, full: int, bipolar: bool, calibrated: Fraction | None) -> Adc:
     """The converter of a slice whose cells have levels up to `top` (half levels count when they are converted)."""
+    adc = _converter(chip, top, full, bipolar, calibrated)
+    short = max(end.denominator for end in (adc.lo, adc.hi)) < 1 << 20
+    return replace(adc, decided=g_min_of(chip) == 0 and chip["adc"]["range"] != "calibrated" and short)
+
+
+def _converter(chip: Chip, top: int, full: int, bipolar: bool, calibrated: Fraction | None) -> Adc:
     adc, weights = chip["adc"], chip["weights"]
     bits, kind, rows = adc["bits"], adc["kind"], chip["array"]["rows"]
     g_min = g_min_of(chip)
@@ -212,6 +222,11 @@ def converter(chip: Chip, top: Fraction, full: int, bipolar: bool, calibrated: F
         lsb = (hi - lo) / (2**bits - 1)
         return Adc(-(2 ** (bits - 1)) * lsb, (2 ** (bits - 1) - 1) * lsb, 2**bits)
     return Adc(lo, hi, 2**bits, kind == "sense_amp")
+
+
+def exact(number: Any) -> Fraction:
+    """A NumPy integer or a fraction as a fraction of Python's unbounded integers."""
+    return Fraction(int(number)) if isinstance(number, np.integer) else Fraction(number)
 
 
 def g_min_of(chip: Chip) -> Fraction:
@@ -353,12 +368,12 @@ def integer_product(
                                 seen = part.top * counted - seen if flipped[s, o] else seen
                                 got = part.gain * seen
                             elif digital:
-                                plus, tie_plus = read(s, Fraction(d @ part.plus[o, rows]), drive, True)
-                                minus, tie = read(s, Fraction(d @ part.minus[o, rows]), drive, True)
+                                plus, tie_plus = read(s, exact(d @ part.plus[o, rows]), drive, True)
+                                minus, tie = read(s, exact(d @ part.minus[o, rows]), drive, True)
                                 tie, got = tie or tie_plus, part.gain * (plus - minus)
                             else:
                                 difference = part.plus[o, rows] - part.minus[o, rows]
-                                seen, tie = read(s, Fraction(d @ difference), drive, False)
+                                seen, tie = read(s, exact(d @ difference), drive, False)
                                 got = part.gain * seen
                             total[n, o] += weight * got
                             between[n, o] |= tie

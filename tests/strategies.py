@@ -6,15 +6,25 @@ encoding, partition, readout order, range and kind of converter that the descrip
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from imcsim import Hardware
 
 ENCODINGS = ("differential", "offset", "isaac", "twos_complement", "xnor", "ternary")
 SIGNED_ENCODINGS = ("sign_magnitude", "twos_complement", "offset")
+
+SCALE = int(os.environ.get("IMCSIM_EXAMPLES", "1"))
+"""How many times more examples than in CI, which takes the same ones every time; above 1 they are fresh."""
+
+
+def examples(count: int) -> settings:
+    """Hypothesis settings for a test that wants another number of examples than most."""
+    return settings(max_examples=count * SCALE)
 
 
 @st.composite

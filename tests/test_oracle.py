@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, note, settings
+from hypothesis import assume, given, note
 from hypothesis import strategies as st
 from torch import nn
 
 import imcsim
 from tests import oracle
-from tests.strategies import ENCODINGS, chips, hardware_of, matrices
+from tests.strategies import ENCODINGS, chips, examples, hardware_of, matrices
 from tests.tolerances import ORACLE_FLOAT32, ORACLE_FLOAT64
 
 
@@ -87,7 +87,7 @@ def imcsim_slices(chip: dict[str, Any]) -> list[oracle.Slice]:
 
 
 @pytest.mark.oracle
-@settings(max_examples=100)
+@examples(100)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(data=st.data())
 def test_any_chip(encoding: str, data: st.DataObject) -> None:
@@ -99,7 +99,7 @@ def test_any_chip(encoding: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.oracle
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_any_chip_in_float32(data: st.DataObject) -> None:
     chip = data.draw(chips())
@@ -111,7 +111,7 @@ def test_any_chip_in_float32(data: st.DataObject) -> None:
 
 
 @pytest.mark.oracle
-@settings(max_examples=40)
+@examples(40)
 @given(data=st.data())
 def test_wide_codes(data: st.DataObject) -> None:
     chip = data.draw(chips(max_bits=16, max_rows=12))

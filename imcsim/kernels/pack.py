@@ -42,7 +42,6 @@ class Layout(NamedTuple):
     digit_bits: int  # bits of a row in a pattern, with the sign
     magnitude_bits: int  # without it
     sign_part: int  # the part that holds signs, or -1
-    offset: int  # added to a code before it was cut into bytes
     place: int  # left shift of the whole pattern: 0 for byte tables, 4 for float tables
 
 
@@ -91,7 +90,7 @@ def emit_patterns(
 
 @kernel
 def sum_codes(layout: Layout, codes: NDArray[np.uint8], sums: NDArray[np.int32]) -> None:
-    """Sums of one block's input codes over the rows of each read.
+    """Sums of one block's codes, as they are sent, over the rows of each read.
 
     Shapes: codes (parts, rows, lanes and spill); sums (reads, lanes).
     """
@@ -100,7 +99,7 @@ def sum_codes(layout: Layout, codes: NDArray[np.uint8], sums: NDArray[np.int32])
     for r in range(layout.reads.shape[0]):
         start, stop = layout.reads[r, 0], layout.reads[r, 1]
         line = sums[r]
-        line[:] = -layout.offset * (stop - start)
+        line[:] = 0
         for row in range(start, stop):
             for i in range(pieces):
                 if layout.whole_bytes:
@@ -226,6 +225,5 @@ def layout_arrays(planes: Any, groups: Any, reads: tuple[tuple[int, int], ...], 
         planes.digit_bits,
         magnitude,
         planes.parts if planes.signed else -1,
-        train.shift,
         place,
     )

@@ -433,3 +433,54 @@ def transpose16(context: Any, source: Any, source_stride: Any, target: Any, targ
         return ir.Constant(I64, 0)
 
     return types.int64(ADDRESS, types.intp, ADDRESS, types.intp), generate
+
+
+# ---------------------------------------------------------------------------------------------------- sixteen float32
+
+_VF = ir.VectorType(F32, 16)
+
+
+def _floats(emit: Callable[..., Any], operands: int) -> Any:
+    """An operation on `operands` vectors of sixteen floats."""
+    if operands == 1:
+
+        def unary(context: Any, a: Any) -> Any:
+            return FLOATS(FLOATS), lambda context, builder, signature, values: emit(builder, *values)
+
+        return intrinsic(unary)
+
+    def binary(context: Any, a: Any, b: Any) -> Any:
+        return FLOATS(FLOATS, FLOATS), lambda context, builder, signature, values: emit(builder, *values)
+
+    return intrinsic(binary)
+
+
+add_floats = _floats(lambda builder, a, b: builder.fadd(a, b), 2)
+multiply_floats = _floats(lambda builder, a, b: builder.fmul(a, b), 2)
+min_floats = _floats(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b), 2)
+max_floats = _floats(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b), 2)
+round_floats = _floats(lambda builder, a: _call(builder, "llvm.rint.v16f32", _VF, a), 1)
+
+
+@intrinsic
+def load_floats(context: Any, address: Any) -> Any:
+    """Sixteen floats from memory."""
+    return FLOATS(ADDRESS), lambda context, builder, signature, values: _load(builder, values[0], _VF)
+
+
+@intrinsic
+def splat_floats(context: Any, value: Any) -> Any:
+    """The same float sixteen times."""
+    return FLOATS(types.float32), lambda context, builder, signature, values: _splat(builder, values[0], 16)
+
+
+@intrinsic
+def add_to_int32(context: Any, address: Any, value: Any, shift: Any) -> Any:
+    """Add sixteen whole floats, shifted left as integers, to int32 in memory."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = ir.VectorType(I32, 16)
+        whole = builder.shl(builder.fptosi(values[1], kind), _splat(builder, builder.trunc(values[2], I32), 16))
+        return _store(builder, values[0], builder.add(_load(builder, values[0], kind), whole))
+
+    return types.int64(ADDRESS, FLOATS, types.int64), generate

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("imcsim")
 PATTERN_BYTES = 16 << 20  # packed patterns in memory at once
+FLOAT_INDEX_BITS = 4  # tables of float32 have sixteen entries
+VECTORS_AT_ONCE = 1024  # that share a walk over float32 tables
 TOTAL_BYTES = 256 << 10  # totals that stay in the second-level cache
 
 
@@ -74,10 +76,16 @@ def supports(columns: Columns, train: PulseTrain, converters: tuple[Converter, .
         return f"inputs of {train.magnitude_bits} bits are more than 16"
     if columns.cells.device.type != "cpu":
         return f"the cells are on {columns.cells.device.type}"
+    if columns.reshapes:
+        return "the readout is not linear"
+    if columns.variance is not None:
+        return "read noise is drawn at each conversion"
     weight = sum(abs(w) for w in train.weights) * len(columns.reads)
     for converter in converters:
         if converter.top > 32767:
             return f"codes up to {converter.top} do not fit in 16 bits"
+        if any(sum(map(abs, w)) * converter.top >= 1 << 24 for _, w, _ in table_plan.planes(train).quads):
+            return f"codes up to {converter.top} are too high for digits of {train.bits_per_cycle} bits"
         if weight * (abs(converter.zero) + converter.top + 256) >= 1 << 31:
             return "digital sums do not fit in 32 bits"
     return None
@@ -95,7 +103,7 @@ class Tables:
         factors: (streams,) gain times step.
         constants: (layer groups, streams, outputs) added to the totals.
         shape: layer groups, inputs, outputs.
-        levels: cells are integers, results exact.
+        exact: cells are whole levels, results equal the reference bit for bit.
     """
 
     isa: InstructionSet
@@ -105,7 +113,7 @@ class Tables:
     factors: Any
     constants: Any
     shape: tuple[int, int, int]
-    levels: bool
+    exact: bool
 
     @property
     def nbytes(self) -> int:
@@ -131,14 +139,14 @@ def build(
         The tables.
 
     Raises:
-        EngineError: `supports` gives a reason why not.
+        EngineError: `supports` gives a reason why not, or a converter cannot be reproduced.
     """
     reason = supports(columns, train, converters)
     if reason is not None:
         raise EngineError(f"engine 'table': {reason}; use engine = 'matmul'")
     _announce()
     from imcsim.kernels.pack import layout_arrays
-    from imcsim.kernels.table_build import LevelBuilder
+    from imcsim.kernels.table_build import LevelBuilder, build_currents
 
     isa = isa or instruction_set()
     assert isa is not None  # noqa: S101  supports() said so
@@ -146,14 +154,22 @@ def build(
     if any(columns.baseline):
         cells = cells + np.array(columns.baseline)[:, None, None]
     layout = table_plan.planes(train)
-    per_level = _per_level(cells)
+    per_level = None if train.drive is not None else _per_level(cells)
     factors = np.array([gain * c.step for gain, c in zip(columns.gains, converters, strict=True)])
     shape = (cells.shape[0], cells.shape[2], cells.shape[3])
-    groups = table_plan.groups(columns.reads, isa.index_bits // layout.digit_bits)
-    builder = LevelBuilder(isa, columns, cells, per_level, converters, layout, groups)
-    arrays, constants = builder.tables()
-    packing = layout_arrays(layout, groups, columns.reads, place=0)
-    return Tables(isa, layout, packing, arrays, factors, constants, shape, levels=True)
+    if per_level is not None:
+        groups = table_plan.groups(columns.reads, isa.index_bits // layout.digit_bits)
+        builder = LevelBuilder(isa, columns, cells, per_level, converters, layout, groups)
+        if builder.fits:
+            arrays, constants = builder.tables()
+            packing = layout_arrays(layout, groups, columns.reads, place=0)
+            return Tables(isa, layout, packing, arrays, factors, constants, shape, exact=True)
+    groups = table_plan.groups(columns.reads, FLOAT_INDEX_BITS // layout.digit_bits)
+    built = build_currents(columns, cells, per_level, converters, layout, groups)
+    if built is None:
+        raise EngineError("engine 'table': no float32 constants give the converters' codes; use engine = 'matmul'")
+    packing = layout_arrays(layout, groups, columns.reads, place=FLOAT_INDEX_BITS)
+    return Tables(isa, layout, packing, *built[:1], factors, built[1], shape, exact=per_level is not None)
 
 
 def _per_level(cells: Any) -> int | None:
@@ -194,18 +210,23 @@ class Geometry:
 class Finish:
     """What is done to the sums before they are written; float64 inside.
 
-    ``y = (sums + sum_r X_r coefficients_r) scale + bias``, X_r the sum of the input codes over the rows of read r.
+    ``y = (sums compensation + sum_r X_r coefficients_r + offset) scale + bias``, X_r the sum of the codes sent to read r (with
+    `PulseTrain.shift`). All shapes may be anything that expands to (layer groups, outputs).
 
     Attributes:
-        scale: (layer groups, outputs) float64, or None for 1.
-        bias: likewise, or None for 0.
+        compensation: float64, or None for 1.
         coefficients: (reads, layer groups, outputs) float64, or None for 0.
-        dtype: of the result.
+        offset: float64, or None for 0.
+        scale: float64, or None for 1.
+        bias: float64, or None for 0.
+        dtype: of the result, float32 or float64.
     """
 
+    compensation: Tensor | None = None
+    coefficients: Tensor | None = None
+    offset: Tensor | None = None
     scale: Tensor | None = None
     bias: Tensor | None = None
-    coefficients: Tensor | None = None
     dtype: torch.dtype = torch.float64
 
 
@@ -355,7 +376,8 @@ def _run(
     out: Tensor,
 ) -> None:
     """Walk the tables for packed vectors `start` to `stop` and write their outputs."""
-    from imcsim.kernels.table_levels import run_levels
+    from imcsim.kernels.table_currents import run_currents
+    from imcsim.kernels.table_levels import LevelTables, run_levels
     from imcsim.kernels.table_output import Epilogue, Target
 
     layer_groups, _, outputs = tables.shape
@@ -369,20 +391,30 @@ def _run(
     epilogue = Epilogue(
         tables.factors,
         tables.constants,
+        values(finish.compensation, per_output, (0, 0)),
         values(finish.coefficients, (len(tables.layout.reads), *per_output), (0, *per_output)),
+        values(finish.offset, per_output, (0, 0)),
         values(finish.scale, per_output, (0, 0)),
         values(finish.bias, per_output, (0, 0)),
     )
     target = Target(*where)
     flat = out.view(-1).numpy()
-    arrays, lanes = tables.arrays, tables.isa.lanes
-    column_bytes = arrays.streams * arrays.outputs * lanes * 4
-    at_once = min(max(1, TOTAL_BYTES // column_bytes), patterns.shape[1])
-    items = layer_groups * arrays.pairs.shape[1] * -(-patterns.shape[1] // at_once)
+    out32 = flat if finish.dtype == torch.float32 else np.empty(0, np.float32)
+    out64 = flat if finish.dtype == torch.float64 else np.empty(0, np.float64)
+    arrays, lanes, blocks = tables.arrays, tables.isa.lanes, patterns.shape[1]
+    run: Any
+    if isinstance(arrays, LevelTables):
+        run, parts = run_levels, arrays.pairs.shape[1]
+        at_once = TOTAL_BYTES // (arrays.streams * arrays.outputs * lanes * 4)
+    else:
+        run, parts = run_currents, arrays.outputs // 16
+        at_once = VECTORS_AT_ONCE // lanes
+    at_once = min(max(1, at_once), blocks)
+    items = layer_groups * parts * -(-blocks // at_once)
 
     def run_some(first: int, last: int) -> None:
-        run_levels(
-            tables.isa, arrays, epilogue, target, patterns, sums, start, stop, at_once, first, last, flat
+        run(
+            tables.isa, arrays, epilogue, target, patterns, sums, start, stop, at_once, first, last, out32, out64
         )
 
     spread(items, run_some)

@@ -244,11 +244,13 @@ def run_levels(
     blocks_at_once: int,
     first: int,
     last: int,
-    out: NDArray[np.float64],
+    out32: NDArray[np.float32],
+    out64: NDArray[np.float64],
 ) -> None:
     """Items `first` to `last` of the work on vectors `start` to `stop`: an item is some blocks of vectors by a block of outputs.
 
-    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); out flat.
+    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); the outputs flat, the one
+        that is not wanted empty.
     """
     blocks, stored, lanes = patterns.shape[1], patterns.shape[3], lanes_of(isa)
     pieces = (blocks + blocks_at_once - 1) // blocks_at_once
@@ -280,7 +282,7 @@ def run_levels(
             for q in range(tables.streams):
                 constant = epilogue.constants[g, q, output]
                 weigh_byte_totals(totals[q * tables.outputs + c], lanes, constant, epilogue.factors[q], used)
-            finish_row(sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, used, out)
+            finish_row(sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, used, out32, out64)
 
 
 @kernel

@@ -1,7 +1,7 @@
 """From integer totals to outputs: weigh the streams, correct, scale, add the bias, write once.
 
-``y = (sum_q factor_q (totals_q + constant_q) + sum_r X_r coefficient_r) scale + bias``, all float64 and in this order, then rounded
-to the output's type.
+``y = ((sum_q factor_q (totals_q + constant_q)) compensation + sum_r X_r coefficient_r + offset) scale + bias``, all float64 and in this
+order, then rounded to the output's type.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from imcsim.kernels.simd import kernel
 
 
 class Epilogue(NamedTuple):
-    """What turns totals into outputs."""
+    """What turns totals into outputs; (0, 0) arrays are skipped."""
 
     factors: NDArray[np.float64]  # (streams,) gain times step
     constants: NDArray[np.int64]  # (layer groups, streams, outputs) added to the totals
+    compensation: NDArray[np.float64]  # (layer groups, outputs)
     coefficients: NDArray[np.float64]  # (reads or 0, layer groups, outputs)
-    scale: NDArray[np.float64]  # (layer groups, outputs), or (0, 0): 1
-    bias: NDArray[np.float64]  # (layer groups, outputs), or (0, 0): 0
+    offset: NDArray[np.float64]  # (layer groups, outputs)
+    scale: NDArray[np.float64]  # (layer groups, outputs)
+    bias: NDArray[np.float64]  # (layer groups, outputs)
 
 
 class Target(NamedTuple):
@@ -60,17 +62,23 @@ def finish_row(
     first: int,
     last: int,
     row: NDArray[np.float64],
-    out: NDArray[np.float64],
+    out32: NDArray[np.float32],
+    out64: NDArray[np.float64],
 ) -> None:
     """Correct, scale and write one column of vectors `first` to `last` (counted over the images).
 
-    Shapes: sums (blocks, reads, lanes) of input codes, used if there are coefficients; row (vectors and padding,); out flat.
+    Shapes: sums (blocks, reads, lanes) of input codes, used if there are coefficients; row (vectors and padding,); the outputs flat, one of
+        them empty.
     """
+    if epilogue.compensation.shape[0]:
+        row *= epilogue.compensation[g, output]
     for r in range(epilogue.coefficients.shape[0]):
         coefficient, lanes = epilogue.coefficients[r, g, output], sums.shape[2]
         for b in range(sums.shape[0]):
             for lane in range(lanes):
                 row[b * lanes + lane] += coefficient * sums[b, r, lane]
+    if epilogue.offset.shape[0]:
+        row += epilogue.offset[g, output]
     if epilogue.scale.shape[0]:
         row *= epilogue.scale[g, output]
     if epilogue.bias.shape[0]:
@@ -81,6 +89,10 @@ def finish_row(
         image, pixel = (first + done) // target.pixels, (first + done) % target.pixels
         run = min(count - done, target.pixels - pixel)
         at = base + image * target.image + pixel
-        for i in range(run):
-            out[at + i] = row[done + i]
+        if len(out32):
+            for i in range(run):
+                out32[at + i] = row[done + i]
+        else:
+            for i in range(run):
+                out64[at + i] = row[done + i]
         done += run

@@ -83,6 +83,14 @@ class Planes:
         negative = self.signed & (code > self.train.digit_max)
         return np.where(negative, -magnitude, magnitude).astype(np.int16)
 
+    @property
+    def drives(self) -> NDArray[np.float64]:
+        """What each value of a row's bits drives, in digits."""
+        digit = self.digit_values.astype(np.float64)
+        if self.train.drive is None:
+            return digit
+        return np.array(self.train.drive)[np.abs(self.digit_values)] * np.sign(digit)
+
     @cached_property
     def quads(self) -> list[tuple[int, tuple[int, ...], int]]:
         """(first plane, four weights, shift): each plane's weight is ``weights << shift`` in exactly one quad, else 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -51,8 +51,7 @@ class Written:
         """The same on another device."""
         flip = self.targets.flip
         targets = Cells(move(self.targets.levels), None if flip is None else move(flip))
-        tensors = {f.name: move(getattr(self, f.name)) for f in fields(self) if f.type == "Tensor"}
-        return replace(self, targets=targets, **tensors)
+        return Written(move(self.weight), move(self.w_int), move(self.scale), targets, self.digit_max)
 
 
 class CrossbarArray(nn.Module):

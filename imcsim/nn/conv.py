@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from imcsim.errors import InputError
 from imcsim.functional.noise import ReadStream
@@ -20,17 +21,10 @@ BLOCK_ELEMENTS = 1 << 23
 _CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-class _CrossbarConv(CrossbarLayer):
+class _CrossbarConv(CrossbarLayer, _ConvNd):
     """What convolutions and transposed convolutions share. `spatial` dimensions after batch and channels."""
 
     spatial: ClassVar[int]
-    in_channels: int
-    out_channels: int
-    groups: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding_mode: str
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
         """The input that an ordinary convolution takes, its stride, and the zero padding it still applies."""
@@ -131,9 +125,6 @@ class _CrossbarConv(CrossbarLayer):
 class _Direct(_CrossbarConv):
     """Ordinary convolutions."""
 
-    _reversed_padding_repeated_twice: list[int]
-    padding: tuple[int, ...] | str
-
     def weight_matrix(self, weight: Tensor) -> Tensor:
         """Shapes: (outputs, channels / groups, *kernel) -> (groups, outputs / groups, inputs)."""
         return weight.reshape(self.groups, self.out_channels // self.groups, -1)
@@ -181,8 +172,6 @@ class _Transposed(_CrossbarConv):
     An ordinary one over the input with zeros put between its samples, which drive no word line.
     """
 
-    padding: tuple[int, ...]
-    output_padding: tuple[int, ...]
     _extra: tuple[int, ...] = ()
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
@@ -200,13 +189,11 @@ class _Transposed(_CrossbarConv):
         extra = self._extra
         sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], self.stride, strict=True)]
         stuffed = x.new_zeros(*x.shape[:2], *sizes)
-        stuffed[(..., *[slice(None, None, s) for s in self.stride])] = x
+        stuffed[(slice(None), slice(None), *[slice(None, None, s) for s in self.stride])] = x
         pad = []
-        for k, d, p, e in reversed(
-            list(zip(self.kernel_size, self.dilation, self.padding, extra, strict=True))
-        ):
-            edge = d * (k - 1) - p
-            pad += [edge, edge + e]
+        for i in reversed(range(self.spatial)):
+            edge = self.dilation[i] * (self.kernel_size[i] - 1) - int(self.padding[i])
+            pad += [edge, edge + extra[i]]
         return F.pad(stuffed, pad), (1,) * self.spatial, (0,) * self.spatial
 
     def transposed_forward(self, x: Tensor, output_size: list[int] | None, base: Any) -> Tensor:
@@ -221,13 +208,10 @@ class _Transposed(_CrossbarConv):
         self, grad: Tensor, x: Tensor, weight: Tensor, need: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the transposed convolution."""
-        bare = [
-            (n - 1) * s - 2 * p + d * (k - 1) + 1
-            for n, s, p, d, k in zip(
-                x.shape[2:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True
-            )
-        ]
-        extra = [n - b for n, b in zip(grad.shape[2:], bare, strict=True)]
+        extra = []
+        for i in range(self.spatial):
+            stride, padding, reach = self.stride[i], self.padding[i], self.dilation[i] * (self.kernel_size[i] - 1)
+            extra.append(grad.shape[2 + i] - ((x.shape[2 + i] - 1) * stride - 2 * int(padding) + reach + 1))
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
             grad,
             x,

@@ -26,7 +26,6 @@ class CrossbarLayer(nn.Module):
 
     array: CrossbarArray
     weight: Tensor
-    bias: Tensor | None
     sample_dims: ClassVar[int]
     """Trailing input dimensions that share a dynamic range."""
 
@@ -155,7 +154,7 @@ class CrossbarLayer(nn.Module):
         with torch.autocast(device_type, enabled=False):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
             if torch.is_grad_enabled() and (inner.requires_grad or self.weight.requires_grad):
-                out = _StraightThrough.apply(inner, self.weight, self.bias, self)
+                out = _StraightThrough.apply(inner, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
             else:
                 with torch.no_grad():
                     out = self.run_chip(inner)
@@ -177,7 +176,7 @@ class _StraightThrough(torch.autograd.Function):
         return layer.run_chip(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         layer: CrossbarLayer = ctx.layer
         array = layer.array

@@ -1,0 +1,224 @@
+"""Real-valued cells: column currents are summed in float32 from tables in memory.
+
+Lanes are columns, sixteen at a time; a pattern says which sixteen entries of a group's table to add. Each vector of inputs walks the
+groups of a read once per quad of planes, its sums staying in registers; converted codes are whole floats, exact, and leave as
+int32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imcsim.kernels.simd import (
+    InstructionSet,
+    add_floats,
+    add_to_int32,
+    inlined,
+    kernel,
+    lanes_of,
+    load_floats,
+    load_u8,
+    max_floats,
+    min_floats,
+    multiply_floats,
+    round_floats,
+    splat_floats,
+)
+from imcsim.kernels.table_output import Epilogue, Target, finish_row
+
+COLUMNS = 16  # lanes
+TABLE_BYTES = 16 * COLUMNS * 4  # sixteen entries of sixteen float32
+
+
+class CurrentTables(NamedTuple):
+    """Tables of one layer. Outputs are padded to blocks of sixteen. Axes: g layer group, o block, q stream, r read."""
+
+    entries: NDArray[np.float32]  # [g][o][q][r][row group][entry][column] flat
+    scales: NDArray[np.float32]  # (streams, outputs) codes per level
+    origins: NDArray[np.float32]  # (streams, outputs)
+    tops: NDArray[np.float32]  # (streams, outputs) highest code
+    signs: NDArray[np.float32]  # (g, reads, streams, outputs) -1: stored flipped
+    group_start: NDArray[np.int64]  # (reads + 1,)
+    quad_plane: NDArray[np.int64]  # (quads,) first plane
+    quad_weights: NDArray[np.float32]  # (quads, 4)
+    quad_shift: NDArray[np.int64]  # (quads,)
+    outputs: int  # padded
+    streams: int
+
+
+@inlined
+def one_vector(table, pattern, stride, lanes, count):  # type: ignore[no-untyped-def]
+    """Currents of one vector in four planes."""
+    a0 = a1 = a2 = a3 = splat_floats(np.float32(0))
+    for _ in range(count):
+        a0 = add_floats(a0, load_floats(table + 4 * load_u8(pattern)))
+        a1 = add_floats(a1, load_floats(table + 4 * load_u8(pattern + lanes)))
+        a2 = add_floats(a2, load_floats(table + 4 * load_u8(pattern + 2 * lanes)))
+        a3 = add_floats(a3, load_floats(table + 4 * load_u8(pattern + 3 * lanes)))
+        table += TABLE_BYTES
+        pattern += stride
+    return a0, a1, a2, a3
+
+
+@inlined
+def two_vectors(table, pattern, stride, lanes, count):  # type: ignore[no-untyped-def]
+    """Currents of two neighbouring vectors in four planes: enough sums in flight for AVX-512."""
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_floats(np.float32(0))
+    for _ in range(count):
+        a0 = add_floats(a0, load_floats(table + 4 * load_u8(pattern)))
+        b0 = add_floats(b0, load_floats(table + 4 * load_u8(pattern + 1)))
+        a1 = add_floats(a1, load_floats(table + 4 * load_u8(pattern + lanes)))
+        b1 = add_floats(b1, load_floats(table + 4 * load_u8(pattern + lanes + 1)))
+        a2 = add_floats(a2, load_floats(table + 4 * load_u8(pattern + 2 * lanes)))
+        b2 = add_floats(b2, load_floats(table + 4 * load_u8(pattern + 2 * lanes + 1)))
+        a3 = add_floats(a3, load_floats(table + 4 * load_u8(pattern + 3 * lanes)))
+        b3 = add_floats(b3, load_floats(table + 4 * load_u8(pattern + 3 * lanes + 1)))
+        table += TABLE_BYTES
+        pattern += stride
+    return a0, a1, a2, a3, b0, b1, b2, b3
+
+
+@inlined
+def code(current, scale, origin, top, weight):  # type: ignore[no-untyped-def]
+    """The weighed code of a current: product and sum rounded each, as at build time."""
+    value = round_floats(add_floats(multiply_floats(current, scale), origin))
+    return multiply_floats(max_floats(min_floats(value, top), splat_floats(np.float32(0))), weight)
+
+
+@inlined
+def add_codes(at, shift, sign, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3):  # type: ignore[no-untyped-def]
+    """Convert the currents of four planes, weigh them, add them to the totals."""
+    low = add_floats(code(a0, scale, origin, top, w0), code(a1, scale, origin, top, w1))
+    high = add_floats(code(a2, scale, origin, top, w2), code(a3, scale, origin, top, w3))
+    add_to_int32(at, multiply_floats(add_floats(low, high), sign), shift)
+
+
+@kernel
+def add_read(
+    isa: InstructionSet,
+    tables: CurrentTables,
+    g: int,
+    output: int,
+    q: int,
+    r: int,
+    table: int,
+    pattern: int,
+    stored: int,
+    totals: int,
+) -> None:
+    """Sixteen columns of one stream, one read, one block of vectors.
+
+    `table` is the address of the columns' tables, `pattern` of the block's patterns, with `stored` planes, `totals` of the block's
+    totals [vector][column].
+    """
+    lanes = lanes_of(isa)
+    start = tables.group_start[r]
+    count = tables.group_start[r + 1] - start
+    scale = load_floats(tables.scales[q, output:].ctypes.data)
+    origin = load_floats(tables.origins[q, output:].ctypes.data)
+    top = load_floats(tables.tops[q, output:].ctypes.data)
+    sign = load_floats(tables.signs[g, r, q, output:].ctypes.data)
+    stride = stored * lanes
+    for i in range(len(tables.quad_plane)):
+        first = pattern + (start * stored + tables.quad_plane[i]) * lanes
+        shift = tables.quad_shift[i]
+        w0, w1 = splat_floats(tables.quad_weights[i, 0]), splat_floats(tables.quad_weights[i, 1])
+        w2, w3 = splat_floats(tables.quad_weights[i, 2]), splat_floats(tables.quad_weights[i, 3])
+        if lanes == 64:
+            for n in range(0, lanes, 2):
+                a0, a1, a2, a3, b0, b1, b2, b3 = two_vectors(table, first + n, stride, lanes, count)
+                at = totals + n * COLUMNS * 4
+                add_codes(at, shift, sign, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+                add_codes(at + COLUMNS * 4, shift, sign, scale, origin, top, w0, w1, w2, w3, b0, b1, b2, b3)
+        else:
+            for n in range(lanes):
+                a0, a1, a2, a3 = one_vector(table, first + n, stride, lanes, count)
+                at = totals + n * COLUMNS * 4
+                add_codes(at, shift, sign, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+
+
+@kernel
+def run_currents(
+    isa: InstructionSet,
+    tables: CurrentTables,
+    epilogue: Epilogue,
+    target: Target,
+    patterns: NDArray[np.uint8],
+    sums: NDArray[np.int32],
+    start: int,
+    stop: int,
+    blocks_at_once: int,
+    first: int,
+    last: int,
+    out32: NDArray[np.float32],
+    out64: NDArray[np.float64],
+) -> None:
+    """Items `first` to `last` of the work on vectors `start` to `stop`: an item is some blocks of vectors by sixteen outputs.
+
+    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); the outputs flat, the one
+        that is not wanted empty.
+    """
+    blocks, stored, lanes = patterns.shape[1], patterns.shape[3], lanes_of(isa)
+    pieces = (blocks + blocks_at_once - 1) // blocks_at_once
+    parts = tables.outputs // COLUMNS
+    reads, all_groups = len(tables.group_start) - 1, tables.group_start[-1]
+    all_outputs = epilogue.constants.shape[2]
+    raw = np.empty(blocks_at_once * lanes * COLUMNS * 4 + 64, np.uint8)
+    skip = -raw.ctypes.data % 64
+    totals = raw[skip : skip + blocks_at_once * lanes * COLUMNS * 4].view(np.int32)
+    totals = totals.reshape(blocks_at_once * lanes, COLUMNS)
+    weighed = np.empty((blocks_at_once * lanes, COLUMNS), np.float64)
+    row = np.empty(blocks_at_once * lanes, np.float64)
+    constants = np.empty(COLUMNS, np.int32)
+    for item in range(first, last):
+        g, rest = item // (pieces * parts), item % (pieces * parts)
+        o, b0 = rest // pieces, (rest % pieces) * blocks_at_once
+        b1 = min(blocks, b0 + blocks_at_once)
+        used = min(COLUMNS, all_outputs - o * COLUMNS)
+        weighed[:] = 0.0
+        for q in range(tables.streams):
+            totals[:] = 0
+            base = (((g * parts + o) * tables.streams + q) * all_groups) * TABLE_BYTES
+            for r in range(reads):
+                table = tables.entries.ctypes.data + base + tables.group_start[r] * TABLE_BYTES
+                for b in range(b0, b1):
+                    at = totals.ctypes.data + (b - b0) * lanes * COLUMNS * 4
+                    pattern = patterns.ctypes.data + (g * blocks + b) * all_groups * stored * lanes
+                    add_read(isa, tables, g, o * COLUMNS, q, r, table, pattern, stored, at)
+            constants[:] = 0
+            for c in range(used):
+                constants[c] = epilogue.constants[g, q, o * COLUMNS + c]
+            factor = epilogue.factors[q]
+            for n in range((b1 - b0) * lanes):
+                for c in range(COLUMNS):
+                    weighed[n, c] += factor * np.float64(np.int32(totals[n, c] + constants[c]))
+        first_vector = start + b0 * lanes
+        last_vector = min(stop, start + b1 * lanes)
+        part = row[: (b1 - b0) * lanes]
+        for c in range(used):
+            part[:] = weighed[: len(part), c]
+            output = o * COLUMNS + c
+            finish_row(sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, part, out32, out64)
+
+
+@kernel
+def build_entries(cells: NDArray[np.float64], values: NDArray[np.float64], entries: NDArray[np.float32]) -> None:
+    """Tables of one stream of sixteen outputs; summed in float64.
+
+    Shapes: cells (row groups, places, 16); values: what each value of a row's bits drives; entries (row groups, 16, 16).
+    """
+    sums = np.zeros((16, COLUMNS), np.float64)
+    for group in range(cells.shape[0]):
+        known = 1
+        for j in range(cells.shape[1]):
+            for d in range(1, len(values)):
+                for i in range(known):
+                    for c in range(COLUMNS):
+                        sums[d * known + i, c] = sums[i, c] + values[d] * cells[group, j, c]
+            known *= len(values)
+        for i in range(known):
+            for c in range(COLUMNS):
+                entries[group, i, c] = sums[i, c]
