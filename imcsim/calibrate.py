@@ -225,7 +225,8 @@ def _converter(hardware: Hardware, kind: Stream, train: PulseTrain, ratio: float
 def _one_level(hardware: Hardware, kind: Stream) -> float:
     """The range end that makes one LSB exactly one level."""
     adc = hardware.adc
-    assert adc is not None
+    if adc is None:
+        raise ValueError("the chip has ideal converters")
     symmetric = adc.kind == "symmetric" or (adc.kind == "auto" and kind.low < 0)
     if symmetric:
         return float((1 << (adc.bits - 1)) - 1)

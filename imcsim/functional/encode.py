@@ -94,7 +94,7 @@ def cell_levels(w_int: Tensor, slices: Slicing, encoding: str, *, two_sided: boo
     Returns:
         The levels.
     """
-    w = w_int.to(torch.int64).transpose(1, 2)
+    w = w_int.to(torch.int32).transpose(1, 2)
     if encoding == "xnor":
         on = (w > 0).to(torch.float32)
         return torch.stack([on, 1 - on], dim=2).flatten(1, 2)[:, None, None]
@@ -107,7 +107,7 @@ def cell_levels(w_int: Tensor, slices: Slicing, encoding: str, *, two_sided: boo
         return torch.stack([top + signed, top - signed], dim=1).to(torch.float32) / 2
     if encoding == "twos_complement":
         low = _digits(w & (-slices.gains[-1] - 1), slices.widths[:-1])
-        return torch.cat([low, (w < 0).to(torch.int64).unsqueeze(1)], dim=1).unsqueeze(1).to(torch.float32)
+        return torch.cat([low, (w < 0).to(torch.int32).unsqueeze(1)], dim=1).unsqueeze(1).to(torch.float32)
     stored = (w + slices.offset) // slices.gains[0]
     return _digits(stored, slices.widths).unsqueeze(1).to(torch.float32)
 

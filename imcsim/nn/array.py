@@ -35,23 +35,19 @@ class Written:
 
     Attributes:
         weight: the layer's weight then.
-        w_int: (groups, outputs, inputs) its codes, float64.
+        w_int: (groups, outputs, inputs) its codes, int16.
         scale: (groups or 1, outputs or 1, 1) float64.
-        targets: target levels of the cells.
         digit_max: the digit that drives a word line fully on, which ISAAC's flipping depends on.
     """
 
     weight: Tensor
     w_int: Tensor
     scale: Tensor
-    targets: Cells
     digit_max: int
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> Written:
         """The same on another device."""
-        flip = self.targets.flip
-        targets = Cells(move(self.targets.levels), None if flip is None else move(flip))
-        return Written(move(self.weight), move(self.w_int), move(self.scale), targets, self.digit_max)
+        return Written(move(self.weight), move(self.w_int), move(self.scale), self.digit_max)
 
 
 class CrossbarArray(nn.Module):
@@ -184,8 +180,7 @@ class CrossbarArray(nn.Module):
             weights = self.hardware.weights
             matrix = self.weight_matrix(weight.detach())
             w_int, scale = quantize_weight(matrix, weights.bits, per_channel=weights.scale == "per_channel")
-            targets = target_cells(w_int, self.hardware, self.pulses)
-            self._written = Written(weight.detach().clone(), w_int, scale, targets, digit_max)
+            self._written = Written(weight.detach().clone(), w_int.to(torch.int16), scale, digit_max)
             pending, self._pending = self._pending, None
             if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight)):
                 self.cells = _under(pending, "cells.", weight.device)
@@ -224,16 +219,21 @@ class CrossbarArray(nn.Module):
         """How weights are spread over cells."""
         return weight_slicing(self.hardware)
 
+    def targets(self) -> Cells:
+        """Target level of every cell, worked out anew: it is not held."""
+        return target_cells(self.written.w_int, self.hardware, self.pulses)
+
     def target_conductance(self) -> Tensor:
         """Target conductance of every cell in siemens (in units of g_max where the chip states none).
 
         Shapes: returns (groups, planes, slices, rows, outputs) float32.
         """
-        return level_conductance(self.device_model, self.written.targets.levels, self.slicing.top_levels)
+        return level_conductance(self.device_model, self.targets().levels, self.slicing.top_levels)
 
     def _unit_target(self) -> Tensor:
-        levels = self.written.targets.levels
-        unit = levels.new_ones(levels.shape[0], 1, 1, levels.shape[3], 1)
+        groups, _, inputs = self.written.w_int.shape
+        rows = array_rows(self.hardware, inputs)[-1][1]
+        unit = torch.ones(groups, 1, 1, rows, 1, device=self.written.w_int.device)
         return level_conductance(self.device_model, unit, self.slicing.top_levels[:1])
 
     def program(self, seed: int) -> None:
@@ -305,7 +305,7 @@ class CrossbarArray(nn.Module):
         return assemble(
             self.hardware,
             self.written.w_int,
-            self.written.targets,
+            self.targets(),
             self.pulses,
             on_off_ratio=self.on_off_ratio,
             signed=self.signed,

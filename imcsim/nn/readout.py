@@ -276,7 +276,7 @@ def assemble(
         known_baseline=known,
         top_levels=tuple(kind.top for kind in kinds),
         offset=slices.offset,
-        weight_sums=w_int.sum(2),
+        weight_sums=w_int.sum(2, dtype=torch.float64),
         unit_column=unit is not None,
         snapped=snap is not None,
     )
