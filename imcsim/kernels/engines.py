@@ -9,12 +9,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from imcsim.errors import EngineError
 from imcsim.functional import mvm
 from imcsim.functional.adc import Converter
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
-from imcsim.kernels import matmul
+from imcsim.kernels import matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.serial import integer_product
@@ -35,12 +36,18 @@ class Choice:
         run: codes (groups, vectors, inputs) and the stream of read noise to products (groups, vectors,
             outputs) float64.
         product: the collapsed engine's single product, which a convolution applies directly.
+        tables: the table engine's tables, which a convolution walks directly and to which it leaves the scaling.
+        finish: the digital corrections that go with `tables`.
+        nbytes: memory that the plan holds beside the programmed cells.
     """
 
     engine: str
     reason: str
     run: Run
     product: Collapsed | None = None
+    tables: table.Tables | None = None
+    finish: table.Finish | None = None
+    nbytes: int = 0
 
 
 def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
@@ -58,7 +65,10 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
         product = collapse(job, dtype)
         if isinstance(product, Collapsed):
             why = "converters lose nothing" if job.converters is not None else "ideal converters"
-            return Choice("collapsed", why, lambda x, stream: _collapsed(x, product, job, stream), product)
+            train, nbytes = job.train, _bytes(*product.pieces, product.constant, product.variance)
+            return Choice(
+                "collapsed", why, lambda x, stream: _collapsed(x, product, train, stream), product, nbytes=nbytes
+            )
         if engine == "collapsed":
             return product
     if engine == "reference" or (engine == "auto" and job.columns.reshapes):
@@ -66,12 +76,50 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
         return Choice("reference", why, _serial(job, _reference_in_blocks))
     if job.columns.reshapes:
         return f"{job.loss}: only the reference computes it"
+    why_not_table = _why_not_table(job)
+    if engine in ("auto", "table") and why_not_table is None:
+        choice = _tabulate(job, "asked for" if engine == "table" else job.loss or "no single product")
+        if isinstance(choice, Choice):
+            return choice
+        why_not_table = choice
+    if engine == "table":
+        return why_not_table or "it does not fit a table"
     if engine in ("auto", "matmul"):
-        why = "asked for" if engine == "matmul" else (job.loss or "no single product")
-        return Choice(
-            "matmul", why, _serial(job, partial(matmul.stream_sums, integer_cells=job.integer_cells))
-        )
+        why = "asked for" if engine == "matmul" else f"{job.loss or 'no single product'}; no table: {why_not_table}"
+        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
+        return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
     return f"engine {engine!r} is not part of this version"
+
+
+def _why_not_table(job: Job) -> str | None:
+    if job.columns.variance is not None:
+        return "read noise is drawn at every conversion"
+    if job.snap is not None:
+        return "codes are snapped to levels above a baseline that depends on the input"
+    return table.supports(job.columns, job.train, job.converters)
+
+
+def _tabulate(job: Job, why: str) -> Choice | str:
+    if job.converters is None:
+        return "no converters"
+    try:
+        tables = table.build(job.columns, job.train, job.converters)
+    except EngineError as error:
+        return str(error)
+    fix = job.correction
+    finish = None
+    if fix.unit is None and not job.complementary:
+        constant = fix.constant if bool(fix.constant.any()) else None
+        finish = table.Finish(job.compensation, fix.drive, constant)
+
+    def sums(sent: Tensor, *_: object) -> Tensor:
+        return table.stream_sums(sent, tables)
+
+    return Choice("table", why, _serial(job, sums), tables=tables, finish=finish, nbytes=tables.nbytes)
+
+
+def _bytes(*tensors: Tensor | None) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
@@ -105,7 +153,7 @@ def _reference_in_blocks(
     return torch.cat(parts, dim=1)
 
 
-def _collapsed(x_int: Tensor, product: Collapsed, job: Job, stream: ReadStream | None) -> Tensor:
+def _collapsed(x_int: Tensor, product: Collapsed, train: PulseTrain, stream: ReadStream | None) -> Tensor:
     def multiply(x: Tensor, matrix: Tensor) -> Tensor:
         return x.to(matrix.dtype) @ matrix.transpose(1, 2)
 
@@ -114,7 +162,7 @@ def _collapsed(x_int: Tensor, product: Collapsed, job: Job, stream: ReadStream |
         out = out.double() + product.constant[:, None]
     if stream is not None and product.variance is not None:
         samples = x_int.shape[1] // stream.vectors
-        spread = multiply(pulse_energy(x_int, job.train), product.variance).sqrt_()
+        spread = multiply(pulse_energy(x_int, train), product.variance).sqrt_()
         drawn = torch.from_numpy(stream.of_samples(samples, out.shape[0] * stream.vectors * out.shape[2])).to(
             spread.device
         )

@@ -1,13 +1,13 @@
 """Packing: bytes of input codes become patterns, one a group of rows, plane and vector.
 
-Patterns lie as ``[group of the layer][block of vectors][group of rows][plane][lane]``, a register each. A block's codes are first
+Patterns lie as ``[layer group][block of vectors][group of rows][plane][lane]``, a register each. A block's codes are first
 laid out with vectors side by side, ``[part][row][lane]``: by a byte transposition for matrices, by copying row segments of the
 image for convolutions. The same few vector operations then pick the bits of all its vectors at once.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from imcsim.kernels.simd import (
     InstructionSet,
     and_bits,
     copy16,
+    inlined,
     kernel,
     load,
     or_bits,
@@ -24,7 +25,12 @@ from imcsim.kernels.simd import (
     splat_u8,
     store,
     transpose16,
+    unpack_high_i16,
+    unpack_high_u8,
+    unpack_low_i16,
+    unpack_low_u8,
 )
+from imcsim.kernels.table_plan import Groups, Planes
 
 SPILL = 16  # bytes beyond a segment that copying may read and write
 
@@ -42,7 +48,8 @@ class Layout(NamedTuple):
     digit_bits: int  # bits of a row in a pattern, with the sign
     magnitude_bits: int  # without it
     sign_part: int  # the part that holds signs, or -1
-    place: int  # left shift of the whole pattern: 0 for byte tables, 4 for float tables
+    quad_plane: NDArray[np.int64]  # (quads,) first plane of each
+    by_vector: bool  # for float tables: patterns are entries' offsets, a vector's four planes side by side
 
 
 class Segments(NamedTuple):
@@ -57,18 +64,34 @@ class Segments(NamedTuple):
     width: int
 
 
+@inlined
+def interleave(isa, planes, lanes, target):  # type: ignore[no-untyped-def]
+    """Four planes of a block to four bytes a vector; vector ``16 j + 4 i + k`` comes at ``4 (i lanes / 16 + j) + k``."""
+    p0, p1 = load(isa, planes), load(isa, planes + lanes)
+    p2, p3 = load(isa, planes + 2 * lanes), load(isa, planes + 3 * lanes)
+    low01, high01 = unpack_low_u8(p0, p1), unpack_high_u8(p0, p1)
+    low23, high23 = unpack_low_u8(p2, p3), unpack_high_u8(p2, p3)
+    store(target, unpack_low_i16(low01, low23))
+    store(target + lanes, unpack_high_i16(low01, low23))
+    store(target + 2 * lanes, unpack_low_i16(high01, high23))
+    store(target + 3 * lanes, unpack_high_i16(high01, high23))
+
+
 @kernel
 def emit_patterns(
     isa: InstructionSet, layout: Layout, codes: NDArray[np.uint8], out: NDArray[np.uint8]
 ) -> None:
     """Pick the digits of one block.
 
-    Shapes: codes (parts, rows, lanes and spill); out (groups, planes, lanes).
+    Shapes: codes (parts, rows, lanes and spill); out (groups, planes, lanes), or by vector (groups, quads x 4, lanes) where each quad's
+        bytes are [vector][plane], vectors in the order of `interleave`.
     """
     stride, part_stride, lanes = codes.shape[2], codes.shape[1] * codes.shape[2], out.shape[2]
     source, target = codes.ctypes.data, out.ctypes.data
     places = layout.rows.shape[1]
     one = splat_u8(isa, 1)
+    place = 4 if layout.by_vector else 0
+    own = np.zeros((max(4, len(layout.part)), lanes), np.uint8)
     for group in range(layout.rows.shape[0]):
         for plane in range(len(layout.part)):
             pattern = splat_u8(isa, 0)
@@ -84,8 +107,15 @@ def emit_patterns(
                             load(isa, source + layout.sign_part * part_stride + row * stride), one
                         )
                         digit = or_bits(digit, shift_left_i16(sign, layout.magnitude_bits))
-                    pattern = or_bits(pattern, shift_left_i16(digit, j * layout.digit_bits + layout.place))
-            store(target + (group * out.shape[1] + plane) * lanes, pattern)
+                    pattern = or_bits(pattern, shift_left_i16(digit, j * layout.digit_bits + place))
+            if layout.by_vector:
+                store(own.ctypes.data + plane * lanes, pattern)
+            else:
+                store(target + (group * out.shape[1] + plane) * lanes, pattern)
+        if layout.by_vector:
+            for i in range(len(layout.quad_plane)):
+                planes = own.ctypes.data + layout.quad_plane[i] * lanes
+                interleave(isa, planes, lanes, target + (group * out.shape[1] + 4 * i) * lanes)
 
 
 @kernel
@@ -200,14 +230,14 @@ def pack_patches(
             sum_codes(layout, codes, sums[g, b])
 
 
-def layout_arrays(planes: Any, groups: Any, reads: tuple[tuple[int, int], ...], place: int) -> Layout:
+def layout_arrays(planes: Planes, groups: Groups, reads: tuple[tuple[int, int], ...], by_vector: bool) -> Layout:
     """`Planes` and `Groups` in the form that the kernels take.
 
     Args:
         planes: where digits sit.
         groups: which rows go together.
         reads: ranges of rows driven together.
-        place: left shift of the patterns.
+        by_vector: for float tables.
 
     Returns:
         The arrays.
@@ -225,5 +255,6 @@ def layout_arrays(planes: Any, groups: Any, reads: tuple[tuple[int, int], ...], 
         planes.digit_bits,
         magnitude,
         planes.parts if planes.signed else -1,
-        place,
+        np.array([q[0] for q in planes.quads], np.int64),
+        by_vector,
     )

@@ -274,11 +274,17 @@ def store(context: Any, address: Any, register: Any) -> Any:
 
 
 @intrinsic
-def load_u8(context: Any, address: Any) -> Any:
-    """One byte as an integer."""
+def load_i64(context: Any, address: Any) -> Any:
+    """Eight bytes as an integer."""
+    return types.int64(ADDRESS), lambda context, builder, signature, values: _load(builder, values[0], I64)
+
+
+@intrinsic
+def load_u32(context: Any, address: Any) -> Any:
+    """Four bytes as an integer."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.zext(_load(builder, values[0], I8), I64)
+        return builder.zext(_load(builder, values[0], I32), I64)
 
     return types.int64(ADDRESS), generate
 
@@ -460,6 +466,16 @@ multiply_floats = _floats(lambda builder, a, b: builder.fmul(a, b), 2)
 min_floats = _floats(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b), 2)
 max_floats = _floats(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b), 2)
 round_floats = _floats(lambda builder, a: _call(builder, "llvm.rint.v16f32", _VF, a), 1)
+
+
+@intrinsic
+def multiply_add_floats(context: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a b + c``, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _call(builder, "llvm.fma.v16f32", _VF, *values)
+
+    return FLOATS(FLOATS, FLOATS, FLOATS), generate
 
 
 @intrinsic

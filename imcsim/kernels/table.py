@@ -162,13 +162,13 @@ def build(
         builder = LevelBuilder(isa, columns, cells, per_level, converters, layout, groups)
         if builder.fits:
             arrays, constants = builder.tables()
-            packing = layout_arrays(layout, groups, columns.reads, place=0)
+            packing = layout_arrays(layout, groups, columns.reads, by_vector=False)
             return Tables(isa, layout, packing, arrays, factors, constants, shape, exact=True)
     groups = table_plan.groups(columns.reads, FLOAT_INDEX_BITS // layout.digit_bits)
     built = build_currents(columns, cells, per_level, converters, layout, groups)
     if built is None:
         raise EngineError("engine 'table': no float32 constants give the converters' codes; use engine = 'matmul'")
-    packing = layout_arrays(layout, groups, columns.reads, place=FLOAT_INDEX_BITS)
+    packing = layout_arrays(layout, groups, columns.reads, by_vector=True)
     return Tables(isa, layout, packing, *built[:1], factors, built[1], shape, exact=per_level is not None)
 
 
@@ -351,7 +351,7 @@ def _padded_image(x_int: Tensor, geometry: Geometry, tables: Tables, size: tuple
 
 def _slabs(vectors: int, tables: Tables) -> list[tuple[int, int]]:
     """Ranges of vectors whose patterns stay within `PATTERN_BYTES`."""
-    each = tables.shape[0] * len(tables.layout.rows) * tables.planes.stored
+    each = tables.shape[0] * len(tables.layout.rows) * tables.planes.stored(tables.layout.by_vector)
     size = max(1, PATTERN_BYTES // each // tables.isa.lanes) * tables.isa.lanes
     return [(start, min(vectors, start + size)) for start in range(0, vectors, size)]
 
@@ -359,8 +359,9 @@ def _slabs(vectors: int, tables: Tables) -> list[tuple[int, int]]:
 def _pattern_arrays(tables: Tables, layer_groups: int, vectors: int, finish: Finish) -> tuple[Any, Any]:
     lanes = tables.isa.lanes
     blocks = -(-vectors // lanes)
-    shape = (layer_groups, blocks, len(tables.layout.rows), tables.planes.stored, lanes)
-    blank = tables.planes.stored > len(tables.planes.part)
+    stored = tables.planes.stored(tables.layout.by_vector)
+    shape = (layer_groups, blocks, len(tables.layout.rows), stored, lanes)
+    blank = stored > len(tables.planes.part)
     reads = 0 if finish.coefficients is None else len(tables.layout.reads)
     return table_plan.aligned(shape, np.uint8, blank), np.empty((layer_groups, blocks, reads, lanes), np.int32)
 

@@ -324,7 +324,6 @@ def build_currents(
         per_column([np.float32(c.top) for c in found]),
         signs,
         start,
-        np.array([q[0] for q in quads], np.int64),
         np.array([q[1] for q in quads], np.float32),
         np.array([q[2] for q in quads], np.int64),
         padded,

@@ -20,9 +20,11 @@ from imcsim.kernels.simd import (
     kernel,
     lanes_of,
     load_floats,
-    load_u8,
+    load_i64,
+    load_u32,
     max_floats,
     min_floats,
+    multiply_add_floats,
     multiply_floats,
     round_floats,
     splat_floats,
@@ -42,7 +44,6 @@ class CurrentTables(NamedTuple):
     tops: NDArray[np.float32]  # (streams, outputs) highest code
     signs: NDArray[np.float32]  # (g, reads, streams, outputs) -1: stored flipped
     group_start: NDArray[np.int64]  # (reads + 1,)
-    quad_plane: NDArray[np.int64]  # (quads,) first plane
     quad_weights: NDArray[np.float32]  # (quads, 4)
     quad_shift: NDArray[np.int64]  # (quads,)
     outputs: int  # padded
@@ -50,50 +51,54 @@ class CurrentTables(NamedTuple):
 
 
 @inlined
-def one_vector(table, pattern, stride, lanes, count):  # type: ignore[no-untyped-def]
+def entry(table, pattern, plane):  # type: ignore[no-untyped-def]
+    """Sixteen columns' currents of one group: `pattern` holds a byte a plane, an entry's number times 16."""
+    return load_floats(table + 4 * ((pattern >> (8 * plane)) & 255))
+
+
+@inlined
+def one_vector(table, pattern, stride, count):  # type: ignore[no-untyped-def]
     """Currents of one vector in four planes."""
     a0 = a1 = a2 = a3 = splat_floats(np.float32(0))
     for _ in range(count):
-        a0 = add_floats(a0, load_floats(table + 4 * load_u8(pattern)))
-        a1 = add_floats(a1, load_floats(table + 4 * load_u8(pattern + lanes)))
-        a2 = add_floats(a2, load_floats(table + 4 * load_u8(pattern + 2 * lanes)))
-        a3 = add_floats(a3, load_floats(table + 4 * load_u8(pattern + 3 * lanes)))
+        bits = load_u32(pattern)
+        a0, a1 = add_floats(a0, entry(table, bits, 0)), add_floats(a1, entry(table, bits, 1))
+        a2, a3 = add_floats(a2, entry(table, bits, 2)), add_floats(a3, entry(table, bits, 3))
         table += TABLE_BYTES
         pattern += stride
     return a0, a1, a2, a3
 
 
 @inlined
-def two_vectors(table, pattern, stride, lanes, count):  # type: ignore[no-untyped-def]
+def two_vectors(table, pattern, stride, count):  # type: ignore[no-untyped-def]
     """Currents of two neighbouring vectors in four planes: enough sums in flight for AVX-512."""
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_floats(np.float32(0))
     for _ in range(count):
-        a0 = add_floats(a0, load_floats(table + 4 * load_u8(pattern)))
-        b0 = add_floats(b0, load_floats(table + 4 * load_u8(pattern + 1)))
-        a1 = add_floats(a1, load_floats(table + 4 * load_u8(pattern + lanes)))
-        b1 = add_floats(b1, load_floats(table + 4 * load_u8(pattern + lanes + 1)))
-        a2 = add_floats(a2, load_floats(table + 4 * load_u8(pattern + 2 * lanes)))
-        b2 = add_floats(b2, load_floats(table + 4 * load_u8(pattern + 2 * lanes + 1)))
-        a3 = add_floats(a3, load_floats(table + 4 * load_u8(pattern + 3 * lanes)))
-        b3 = add_floats(b3, load_floats(table + 4 * load_u8(pattern + 3 * lanes + 1)))
+        bits = load_i64(pattern)
+        a0, a1 = add_floats(a0, entry(table, bits, 0)), add_floats(a1, entry(table, bits, 1))
+        a2, a3 = add_floats(a2, entry(table, bits, 2)), add_floats(a3, entry(table, bits, 3))
+        b0, b1 = add_floats(b0, entry(table, bits, 4)), add_floats(b1, entry(table, bits, 5))
+        b2, b3 = add_floats(b2, entry(table, bits, 6)), add_floats(b3, entry(table, bits, 7))
         table += TABLE_BYTES
         pattern += stride
     return a0, a1, a2, a3, b0, b1, b2, b3
 
 
 @inlined
-def code(current, scale, origin, top, weight):  # type: ignore[no-untyped-def]
-    """The weighed code of a current: product and sum rounded each, as at build time."""
+def code(current, scale, origin, top):  # type: ignore[no-untyped-def]
+    """The code of a current: product and sum rounded each, as at build time."""
     value = round_floats(add_floats(multiply_floats(current, scale), origin))
-    return multiply_floats(max_floats(min_floats(value, top), splat_floats(np.float32(0))), weight)
+    return max_floats(min_floats(value, top), splat_floats(np.float32(0)))
 
 
 @inlined
-def add_codes(at, shift, sign, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3):  # type: ignore[no-untyped-def]
-    """Convert the currents of four planes, weigh them, add them to the totals."""
-    low = add_floats(code(a0, scale, origin, top, w0), code(a1, scale, origin, top, w1))
-    high = add_floats(code(a2, scale, origin, top, w2), code(a3, scale, origin, top, w3))
-    add_to_int32(at, multiply_floats(add_floats(low, high), sign), shift)
+def add_codes(at, shift, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3):  # type: ignore[no-untyped-def]
+    """Convert the currents of four planes, weigh them (whole floats, exact), add them to the totals."""
+    low = multiply_floats(code(a0, scale, origin, top), w0)
+    high = multiply_floats(code(a2, scale, origin, top), w2)
+    low = multiply_add_floats(code(a1, scale, origin, top), w1, low)
+    high = multiply_add_floats(code(a3, scale, origin, top), w3, high)
+    add_to_int32(at, add_floats(low, high), shift)
 
 
 @kernel
@@ -122,22 +127,28 @@ def add_read(
     top = load_floats(tables.tops[q, output:].ctypes.data)
     sign = load_floats(tables.signs[g, r, q, output:].ctypes.data)
     stride = stored * lanes
-    for i in range(len(tables.quad_plane)):
-        first = pattern + (start * stored + tables.quad_plane[i]) * lanes
+    across = lanes // 16
+    for i in range(len(tables.quad_shift)):
+        first = pattern + (start * stored + 4 * i) * lanes
         shift = tables.quad_shift[i]
-        w0, w1 = splat_floats(tables.quad_weights[i, 0]), splat_floats(tables.quad_weights[i, 1])
-        w2, w3 = splat_floats(tables.quad_weights[i, 2]), splat_floats(tables.quad_weights[i, 3])
-        if lanes == 64:
-            for n in range(0, lanes, 2):
-                a0, a1, a2, a3, b0, b1, b2, b3 = two_vectors(table, first + n, stride, lanes, count)
-                at = totals + n * COLUMNS * 4
-                add_codes(at, shift, sign, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
-                add_codes(at + COLUMNS * 4, shift, sign, scale, origin, top, w0, w1, w2, w3, b0, b1, b2, b3)
-        else:
-            for n in range(lanes):
-                a0, a1, a2, a3 = one_vector(table, first + n, stride, lanes, count)
-                at = totals + n * COLUMNS * 4
-                add_codes(at, shift, sign, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+        w0 = multiply_floats(splat_floats(tables.quad_weights[i, 0]), sign)
+        w1 = multiply_floats(splat_floats(tables.quad_weights[i, 1]), sign)
+        w2 = multiply_floats(splat_floats(tables.quad_weights[i, 2]), sign)
+        w3 = multiply_floats(splat_floats(tables.quad_weights[i, 3]), sign)
+        for place in range(0, lanes, 2):  # vectors lie as `imcsim.kernels.pack.interleave` says
+            piece, k = place // 4, place % 4
+            at = totals + (16 * (piece % across) + 4 * (piece // across) + k) * COLUMNS * 4
+            here = first + 4 * place
+            if lanes == 64:
+                a0, a1, a2, a3, b0, b1, b2, b3 = two_vectors(table, here, stride, count)
+                add_codes(at, shift, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+                add_codes(at + COLUMNS * 4, shift, scale, origin, top, w0, w1, w2, w3, b0, b1, b2, b3)
+            else:
+                for _ in range(2):
+                    a0, a1, a2, a3 = one_vector(table, here, stride, count)
+                    add_codes(at, shift, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+                    here += 4
+                    at += COLUMNS * 4
 
 
 @kernel

@@ -70,10 +70,9 @@ class Planes:
         """Bits that one row takes in a pattern."""
         return self.train.bits_per_cycle + self.signed
 
-    @property
-    def stored(self) -> int:
-        """Planes in the packed patterns: the cycles, and empty ones up to a quad."""
-        return max(QUAD, len(self.train.weights))
+    def stored(self, by_vector: bool) -> int:
+        """Planes in the packed patterns: the cycles and empty ones up to a quad, or for float tables whole quads."""
+        return QUAD * len(self.quads) if by_vector else max(QUAD, len(self.train.weights))
 
     @cached_property
     def digit_values(self) -> NDArray[np.int16]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from imcsim.errors import InputError
 from imcsim.functional.noise import ReadStream
+from imcsim.kernels import table
+from imcsim.kernels.engines import Choice
 from imcsim.nn.layer import CrossbarLayer
 
 BLOCK_ELEMENTS = 1 << 23
@@ -30,20 +33,45 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         """The input that an ordinary convolution takes, its stride, and the zero padding it still applies."""
         raise NotImplementedError
 
-    def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
+    def output_scale(self, input_scale: Tensor | float) -> Tensor:
         """Shapes: (outputs or 1, 1...) or with a dynamic range (batch, outputs or 1, 1...)."""
         weight = self.array.written.scale
         flat = weight.expand(self.groups, -1, 1).reshape(-1) if weight.shape[1] > 1 else weight.reshape(-1)
         scale = flat.view(-1, *[1] * self.spatial)
         return scale * input_scale
 
-    def output_bias(self, out: Tensor) -> Tensor | None:
+    def output_bias(self) -> Tensor | None:
         """Shapes: (outputs, 1...)."""
         return None if self.bias is None else self.bias.detach().view(-1, *[1] * self.spatial)
 
     def bias_gradient(self, grad: Tensor) -> Tensor:
         """Shapes: (batch, outputs, ...) -> (outputs,)."""
         return grad.sum((0, *range(2, grad.dim())))
+
+    def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Shapes: (batch, channels, *space) -> (batch, outputs, *space). Patches are walked, never written out."""
+        if plan.tables is None or plan.finish is None or self.spatial != 2:
+            return None
+        x, stride, padding = self.padded(codes)
+        geometry = table.Geometry(
+            (self.kernel_size[0], self.kernel_size[1]),
+            (stride[0], stride[1]),
+            (padding[0], padding[1]),
+            (self.dilation[0], self.dilation[1]),
+            self.groups,
+        )
+        per_output = (self.groups, self.out_channels // self.groups)
+
+        def by_group(values: Tensor) -> Tensor:
+            return values.flatten().expand(self.out_channels).view(per_output)
+
+        finish = replace(
+            plan.finish,
+            scale=by_group(factor),
+            bias=None if bias is None else by_group(bias),
+            dtype=codes.dtype,
+        )
+        return table.conv_stream_sums(x, geometry, plan.tables, finish)
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """Shapes.

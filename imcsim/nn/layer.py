@@ -12,6 +12,7 @@ from torch.autograd.function import FunctionCtx
 from imcsim.errors import InputError
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels.collapsed import Collapsed, combine, pulse_energy
+from imcsim.kernels.engines import Choice
 from imcsim.nn.array import CrossbarArray
 
 
@@ -77,12 +78,12 @@ class CrossbarLayer(nn.Module):
         """(groups, outputs) in a shape that broadcasts to the output."""
         raise NotImplementedError
 
-    def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
-        """``s_w s_x`` in a shape that broadcasts to `out`."""
+    def output_scale(self, input_scale: Tensor | float) -> Tensor:
+        """``s_w s_x`` in a shape that broadcasts to the output."""
         raise NotImplementedError
 
-    def output_bias(self, out: Tensor) -> Tensor | None:
-        """The bias in a shape that broadcasts to `out`."""
+    def output_bias(self) -> Tensor | None:
+        """The bias in a shape that broadcasts to the output."""
         raise NotImplementedError
 
     def product_gradients(
@@ -100,6 +101,12 @@ class CrossbarLayer(nn.Module):
         array.sync(self.weight)
         codes, scale = array.quantize(x, self.sample_dims)
         plan = array.plan(x.dtype)
+        bias = self.output_bias()
+        factor = self.output_scale(scale)
+        if plan.finish is not None and not isinstance(scale, Tensor):
+            out = self.tabulated(codes, plan, factor, bias)
+            if out is not None:
+                return out
         samples = x.shape[0] if x.dim() > 1 else 1
         stream = array.read_stream(samples)
         if plan.product is not None:
@@ -108,14 +115,14 @@ class CrossbarLayer(nn.Module):
             if stream is not None:
                 stream = replace(stream, vectors=self.vectors(codes[:1] if x.dim() > 1 else codes).shape[1])
             product = self.serial(codes, stream)
-        bias = self.output_bias(product)
-        factor = self.output_scale(scale, product)
-        if product.dtype != torch.float64:
-            product = product.double()
-        out = product.mul_(factor)
+        out = product.double().mul_(factor) if product.dtype != torch.float64 else product.mul_(factor)
         if bias is not None:
             out += bias.double()
         return out.to(x.dtype)
+
+    def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
+        """The layer's output by tables, scaled as it is written; None where a layer's geometry does not allow it."""
+        return None
 
     def _collapsed(self, codes: Tensor, product: Collapsed, stream: ReadStream | None) -> Tensor:
         out = combine(

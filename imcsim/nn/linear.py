@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from imcsim.errors import InputError
 from imcsim.functional.noise import ReadStream
+from imcsim.kernels import table
+from imcsim.kernels.engines import Choice
 from imcsim.kernels.matmul import ROW_MULTIPLE
 from imcsim.nn.layer import CrossbarLayer
 
@@ -38,6 +41,14 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         out = self.array.plan(x_int.dtype).run(self.vectors(x_int), stream)
         return out.view(*x_int.shape[:-1], self.out_features)
 
+    def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
+        """Shapes: (*, inputs) -> (*, outputs)."""
+        if plan.tables is None or plan.finish is None:
+            return None
+        finish = replace(plan.finish, scale=factor, bias=bias, dtype=codes.dtype)
+        out = table.stream_sums(self.vectors(codes), plan.tables, finish)
+        return out.view(*codes.shape[:-1], self.out_features)
+
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """Shapes.
 
@@ -55,11 +66,11 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         """Shapes: (1, outputs) -> (outputs,)."""
         return constant[0]
 
-    def output_scale(self, input_scale: Tensor | float, out: Tensor) -> Tensor:
+    def output_scale(self, input_scale: Tensor | float) -> Tensor:
         """Shapes: (outputs or 1) or with a dynamic range (*, outputs or 1)."""
         return self.array.written.scale.flatten() * input_scale
 
-    def output_bias(self, out: Tensor) -> Tensor | None:
+    def output_bias(self) -> Tensor | None:
         """Shapes: (outputs,)."""
         return None if self.bias is None else self.bias.detach()
 
