@@ -28,8 +28,7 @@ bench: $(READY)
 	$(PY) -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,iqr,rounds
 
 docs: $(READY)
-	mkdir -p docs
-	$(PY) -c "import json, pathlib, imcsim; pathlib.Path('docs/hardware.schema.json').write_text(json.dumps(imcsim.Hardware.model_json_schema(), indent=2) + '\n')"
+	$(PY) scripts/write_schema.py
 
 venv: $(READY)
 

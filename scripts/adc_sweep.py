@@ -46,7 +46,7 @@ def main() -> None:
     mpl.use("Agg")
     console = Console()
     benchmark = zoo.load(args.model)
-    batches = benchmark.batches(size=args.batch, n=args.images)
+    batches = list(benchmark.batches(size=args.batch, n=args.images))
     baseline = imcsim.evaluate(benchmark.model, batches)
     console.print(f"{args.model}, {baseline.n} images, float: {baseline}")
     rows: list[dict[str, Any]] = []
@@ -113,7 +113,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="resnet20", choices=zoo.available(), help="a network with weights in the package")
-    parser.add_argument("--images", type=int, default=512, help="test images")
+    parser.add_argument("--images", type=int, default=2000, help="test images")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the table and the figure")
     return parser.parse_args()

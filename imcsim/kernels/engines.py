@@ -18,7 +18,7 @@ from imcsim.functional.noise import ReadStream
 from imcsim.kernels import matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
-from imcsim.kernels.serial import integer_product
+from imcsim.kernels.serial import Sums, integer_product
 
 ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "statistical")
 
@@ -86,7 +86,7 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
         return why_not_table or "it does not fit a table"
     if engine in ("auto", "matmul"):
         why = "asked for" if engine == "matmul" else f"{job.loss or 'no single product'}; no table: {why_not_table}"
-        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
+        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells and not job.unit_baseline)
         return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
     return f"engine {engine!r} is not part of this version"
 
@@ -102,8 +102,11 @@ def _why_not_table(job: Job) -> str | None:
 def _tabulate(job: Job, why: str) -> Choice | str:
     if job.converters is None:
         return "no converters"
+    unit_tables = None
     try:
         tables = table.build(job.columns, job.train, job.converters)
+        if job.unit_columns is not None and job.unit_converter is not None:
+            unit_tables = table.build(job.unit_columns, job.train, (job.unit_converter,))
     except EngineError as error:
         return str(error)
     fix = job.correction
@@ -112,10 +115,13 @@ def _tabulate(job: Job, why: str) -> Choice | str:
         constant = fix.constant if bool(fix.constant.any()) else None
         finish = table.Finish(job.compensation, fix.drive, constant)
 
-    def sums(sent: Tensor, *_: object) -> Tensor:
-        return table.stream_sums(sent, tables)
+    def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
+        def by(which: table.Tables) -> Sums:
+            return lambda sent, _: table.stream_sums(sent, which)
 
-    return Choice("table", why, _serial(job, sums), tables=tables, finish=finish, nbytes=tables.nbytes)
+        return integer_product(x_int, job, by(tables), None if unit_tables is None else by(unit_tables), stream)
+
+    return Choice("table", why, run, tables=tables, finish=finish, nbytes=tables.nbytes)
 
 
 def _bytes(*tensors: Tensor | None) -> int:
@@ -123,15 +129,17 @@ def _bytes(*tensors: Tensor | None) -> int:
 
 
 def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
-    def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
-        return integer_product(
-            x_int,
-            job,
-            lambda sent: sums(sent, job.columns, job.train, job.converters, job.snap, stream),
-            stream,
-        )
+    unit = job.unit_columns
+    unit_converters = None if job.unit_converter is None else (job.unit_converter,)
+    unit_snap = None if job.snap is None else (job.unit_baseline,)
 
-    return run
+    def main(sent: Tensor, stream: ReadStream | None) -> Tensor:
+        return sums(sent, job.columns, job.train, job.converters, job.snap, stream)
+
+    def measure(sent: Tensor, stream: ReadStream | None) -> Tensor:
+        return sums(sent, unit, job.train, unit_converters, unit_snap, stream)
+
+    return lambda x_int, stream: integer_product(x_int, job, main, None if unit is None else measure, stream)
 
 
 def _reference_in_blocks(

@@ -66,11 +66,32 @@ class Job:
             if not converter.lossless(low, high):
                 codes = f"its converter has {converter.top + 1} codes {converter.step:.4g} levels apart"
                 return f"stream {q} spans levels {low:g} to {high:g}, {codes}"
-        if self.unit is not None and self.unit_converter is not None:
-            ((low, high),) = reach(self.unit, self.train)
-            if not self.unit_converter.lossless(low, high):
-                return f"the unit column reaches level {high:g}, beyond its converter"
+        if self.unit is not None:
+            return "the unit column's converter loses levels"
         return None
+
+    @property
+    def unit_residue(self) -> float:
+        """What the unit column's converter must be given back for each read, in levels."""
+        converter = self.unit_converter
+        return 0.0 if converter is None else converter.residue * converter.step * sum(self.train.weights)
+
+    @cached_property
+    def unit_columns(self) -> Columns | None:
+        """The unit column as one output a read, (groups, 1, rows, reads): each holds cells in the rows of its own read."""
+        unit = self.unit
+        if unit is None:
+            return None
+
+        def apart(column: Tensor) -> Tensor:
+            out = column.new_zeros(*column.shape[:3], len(unit.reads))
+            for r, (start, stop) in enumerate(unit.reads):
+                out[:, :, start:stop, r] = column[:, :, start:stop, 0]
+            return out
+
+        cells = unit.cells if not unit.baseline[0] else unit.cells.double() + unit.baseline[0]
+        variance = None if unit.variance is None else apart(unit.variance)
+        return Columns(apart(cells), unit.reads, unit.gains, (0.0,), variance=variance)
 
     def word_lines(self, x_int: Tensor) -> Tensor:
         """What is sent to the word lines. Shapes: x_int (..., inputs) -> (..., rows)."""

@@ -1,13 +1,14 @@
 """Packing: bytes of input codes become patterns, one a group of rows, plane and vector.
 
-Patterns lie as ``[layer group][block of vectors][group of rows][plane][lane]``, a register each. A block's codes are first
-laid out with vectors side by side, ``[part][row][lane]``: by a byte transposition for matrices, by copying row segments of the
-image for convolutions. The same few vector operations then pick the bits of all its vectors at once.
+Patterns lie as ``[layer group][block of vectors][group of rows][plane][lane]``, a register each. A block's
+codes are first laid out with vectors side by side, ``[part][row][lane]``: by a byte transposition for
+matrices, by copying row segments of the image for convolutions. The same few vector operations then pick the
+bits of all its vectors at once.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,8 +66,11 @@ class Segments(NamedTuple):
 
 
 @inlined
-def interleave(isa, planes, lanes, target):  # type: ignore[no-untyped-def]
-    """Four planes of a block to four bytes a vector; vector ``16 j + 4 i + k`` comes at ``4 (i lanes / 16 + j) + k``."""
+def interleave(isa: Any, planes: Any, lanes: Any, target: Any) -> Any:
+    """Four planes of a block to four bytes a vector.
+
+    Vector ``16 j + 4 i + k`` comes at ``4 (i lanes / 16 + j) + k``.
+    """
     p0, p1 = load(isa, planes), load(isa, planes + lanes)
     p2, p3 = load(isa, planes + 2 * lanes), load(isa, planes + 3 * lanes)
     low01, high01 = unpack_low_u8(p0, p1), unpack_high_u8(p0, p1)
@@ -83,8 +87,8 @@ def emit_patterns(
 ) -> None:
     """Pick the digits of one block.
 
-    Shapes: codes (parts, rows, lanes and spill); out (groups, planes, lanes), or by vector (groups, quads x 4, lanes) where each quad's
-        bytes are [vector][plane], vectors in the order of `interleave`.
+    Shapes: codes (parts, rows, lanes and spill); out (groups, planes, lanes), or by vector (groups, quads x
+        4, lanes) where each quad's bytes are [vector][plane], vectors in the order of `interleave`.
     """
     stride, part_stride, lanes = codes.shape[2], codes.shape[1] * codes.shape[2], out.shape[2]
     source, target = codes.ctypes.data, out.ctypes.data
@@ -163,10 +167,11 @@ def pack_matrix(
     patterns: NDArray[np.uint8],
     sums: NDArray[np.int32],
 ) -> None:
-    """Pack blocks `first` to `last` of a batch of matrices (block b of layer group g is number ``g blocks + b``).
+    """Pack blocks `first` to `last` of matrices; block b of layer group g is number ``g blocks + b``.
 
-    Shapes: parts (parts, layer groups, vectors, rows), vectors and rows padded to whole blocks and to multiples of 16; patterns
-        (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes), no reads: not wanted.
+    Shapes: parts (parts, layer groups, vectors, rows), vectors and rows padded to whole blocks and to
+        multiples of 16; patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks,
+        reads, lanes), no reads: not wanted.
     """
     lanes, blocks = patterns.shape[4], patterns.shape[1]
     rows = parts.shape[3]
@@ -197,7 +202,7 @@ def pack_patches(
     patterns: NDArray[np.uint8],
     sums: NDArray[np.int32],
 ) -> None:
-    """Pack blocks `first` to `last` of a convolution's output pixels `start` to `stop` (counted over the images).
+    """Pack blocks `first` to `last` of the output pixels `start` to `stop`, counted over the images.
 
     Shapes: image: bytes of all parts; patterns and sums as for `pack_matrix`.
     """
@@ -230,7 +235,9 @@ def pack_patches(
             sum_codes(layout, codes, sums[g, b])
 
 
-def layout_arrays(planes: Planes, groups: Groups, reads: tuple[tuple[int, int], ...], by_vector: bool) -> Layout:
+def layout_arrays(
+    planes: Planes, groups: Groups, reads: tuple[tuple[int, int], ...], by_vector: bool
+) -> Layout:
     """`Planes` and `Groups` in the form that the kernels take.
 
     Args:

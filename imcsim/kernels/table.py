@@ -1,12 +1,13 @@
 """The table engine: look up the current of a few rows instead of multiplying (the method of four Russians).
 
-Input pulses are binary or short, so the current that a small group of rows adds to a column has few values; they are tabulated
-once per programming. This module decides how a layer is tabulated, keeps the arrays, and drives the kernels; it needs numba and a
-processor with AVX2, and says so (`supports`) where it has not.
+Input pulses are binary or short, so the current that a small group of rows adds to a column has few values;
+they are tabulated once per programming. This module decides how a layer is tabulated, keeps the arrays, and
+drives the kernels; it needs numba and a processor with AVX2, and says so (`supports`) where it has not.
 
 References:
-    V. L. Arlazarov et al., "On economical construction of the transitive closure of a directed graph", Doklady 11, 1970.
-    J. Wei et al., "T-MAC: CPU renaissance via table lookup for low-bit LLM deployment on edge", EuroSys 2025.
+    V. L. Arlazarov et al., "On economical construction of the transitive closure of a directed graph",
+    Doklady 11, 1970. J. Wei et al., "T-MAC: CPU renaissance via table lookup for low-bit LLM deployment on
+    edge", EuroSys 2025.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from imcsim.functional.adc import Converter
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.kernels import table_plan
+from imcsim.kernels.table_image import Geometry as Geometry
+from imcsim.kernels.table_image import padded_image
 from imcsim.kernels.table_threads import spread
 
 if TYPE_CHECKING:
@@ -91,6 +94,34 @@ def supports(columns: Columns, train: PulseTrain, converters: tuple[Converter, .
     return None
 
 
+def table_bytes(columns: Columns, train: PulseTrain) -> int:
+    """An upper bound on the memory of a layer's tables, without building them.
+
+    Args:
+        columns: the cells and how they are read.
+        train: how input codes become pulses.
+
+    Returns:
+        Bytes.
+    """
+    isa = instruction_set()
+    index_bits = FLOAT_INDEX_BITS if isa is None else isa.index_bits
+    layer_groups, streams, _, outputs = columns.cells.shape
+    digit_bits = train.bits_per_cycle + train.polarity
+
+    def entries(places: int, multiple: int, bytes_each: int) -> int:
+        groups = sum(-(-(stop - start) // places) for start, stop in columns.reads)
+        padded = -(-outputs // multiple) * multiple
+        return layer_groups * streams * groups * padded * bytes_each
+
+    floats = entries(FLOAT_INDEX_BITS // digit_bits, 16, 64)
+    bound = 32 * layer_groups * streams * (outputs + 64) * len(columns.reads) + (1 << 20)
+    if any(columns.baseline) or train.drive is not None or _per_level(columns.cells.double().numpy()) is None:
+        return floats + bound
+    extra = 2 * streams  # a block's padding
+    return max(floats, entries(max(1, index_bits // digit_bits), 2 + extra, 1 << index_bits)) + bound
+
+
 @dataclass(frozen=True)
 class Tables:
     """A layer as the kernels read it; built once per programming.
@@ -149,7 +180,7 @@ def build(
     from imcsim.kernels.table_build import LevelBuilder, build_currents
 
     isa = isa or instruction_set()
-    assert isa is not None  # noqa: S101  supports() said so
+    assert isa is not None  # supports() said so
     cells = columns.cells.detach().double().numpy()
     if any(columns.baseline):
         cells = cells + np.array(columns.baseline)[:, None, None]
@@ -167,7 +198,9 @@ def build(
     groups = table_plan.groups(columns.reads, FLOAT_INDEX_BITS // layout.digit_bits)
     built = build_currents(columns, cells, per_level, converters, layout, groups)
     if built is None:
-        raise EngineError("engine 'table': no float32 constants give the converters' codes; use engine = 'matmul'")
+        raise EngineError(
+            "engine 'table': no float32 constants give the converters' codes; use engine = 'matmul'"
+        )
     packing = layout_arrays(layout, groups, columns.reads, by_vector=True)
     return Tables(isa, layout, packing, *built[:1], factors, built[1], shape, exact=per_level is not None)
 
@@ -187,31 +220,12 @@ def _announce() -> None:
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """How a two-dimensional convolution walks over its input."""
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
-
-    def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size of the output of an input of this size."""
-        sizes = []
-        for size, k, s, p, d in zip(
-            (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
-        ):
-            sizes.append((size + 2 * p - d * (k - 1) - 1) // s + 1)
-        return sizes[0], sizes[1]
-
-
-@dataclass(frozen=True)
 class Finish:
     """What is done to the sums before they are written; float64 inside.
 
-    ``y = (sums compensation + sum_r X_r coefficients_r + offset) scale + bias``, X_r the sum of the codes sent to read r (with
-    `PulseTrain.shift`). All shapes may be anything that expands to (layer groups, outputs).
+    ``y = (sums compensation + sum_r X_r coefficients_r + offset) scale + bias``, X_r the sum of the codes
+    sent to read r (with `PulseTrain.shift`). All shapes may be anything that expands to (layer groups,
+    outputs).
 
     Attributes:
         compensation: float64, or None for 1.
@@ -268,17 +282,26 @@ def stream_sums(x_int: Tensor, tables: Tables, finish: Finish | None = None) -> 
     return out
 
 
-def conv_stream_sums(x_int: Tensor, geometry: Geometry, tables: Tables, finish: Finish | None = None) -> Tensor:
+def conv_stream_sums(
+    x_int: Tensor,
+    geometry: Geometry,
+    tables: Tables,
+    finish: Finish | None = None,
+    complementary: bool = False,
+) -> Tensor:
     """`stream_sums` of the patches of a convolution, which are never written out.
 
-    Shapes: x_int (batch, channels, height, width); returns (batch, layer groups x outputs, output height, output width). Rows of a
-        group's cells are ordered (channel, kernel row, kernel column), as in a weight.
+    Shapes: x_int (batch, channels, height, width); returns (batch, layer groups x outputs, output height,
+        output width). Rows of a group's cells are ordered (channel, kernel row, kernel column), as in a
+        weight.
 
     Args:
         x_int: input codes.
         geometry: how the kernel walks; padding is with code 0.
         tables: from `build`.
         finish: what to do to the sums; None: nothing, float64.
+        complementary: a weight sits on two word lines (xnor), rows being ordered (channel, kernel row, kernel
+            column, line): a positive code drives the first, a negative one the second, zero neither.
 
     Returns:
         The sums.
@@ -287,16 +310,24 @@ def conv_stream_sums(x_int: Tensor, geometry: Geometry, tables: Tables, finish: 
 
     finish = finish or Finish()
     layer_groups, _, outputs = tables.shape
+    lines = 1
+    if complementary:
+        lines, x_int = 2, torch.stack([x_int > 0, x_int < 0], dim=2).flatten(1, 2).to(torch.uint8)
     height, width = geometry.output_size(*x_int.shape[2:])
     pixels = height * width
-    image, segments = _padded_image(x_int, geometry, tables, (height, width))
+    image, segments = padded_image(x_int, geometry, tables.planes, layer_groups, (height, width), lines)
     out = torch.empty(x_int.shape[0], layer_groups * outputs, height, width, dtype=finish.dtype)
     target = (outputs * pixels, layer_groups * outputs * pixels, pixels, pixels)
     for start, stop in _slabs(x_int.shape[0] * pixels, tables):
         patterns, sums = _pattern_arrays(tables, layer_groups, stop - start, finish)
 
         def pack_some(
-            first: int, last: int, start: int = start, stop: int = stop, patterns: Any = patterns, sums: Any = sums
+            first: int,
+            last: int,
+            start: int = start,
+            stop: int = stop,
+            patterns: Any = patterns,
+            sums: Any = sums,
         ) -> None:
             pack.pack_patches(
                 tables.isa, tables.layout, segments, image, start, stop, first, last, patterns, sums
@@ -305,48 +336,6 @@ def conv_stream_sums(x_int: Tensor, geometry: Geometry, tables: Tables, finish: 
         spread(patterns.shape[0] * patterns.shape[1], pack_some)
         _run(tables, finish, target, patterns, sums, start, stop, out)
     return out
-
-
-def _padded_image(x_int: Tensor, geometry: Geometry, tables: Tables, size: tuple[int, int]) -> tuple[Any, Any]:
-    """The image's bytes with its padding, columns sorted by phase of the stride, so that taps of a line are neighbours."""
-    from imcsim.kernels import pack
-
-    batch, channels, height, width = x_int.shape
-    (top, left), (stride_y, stride_x) = geometry.padding, geometry.stride
-    parts = table_plan.byte_parts(x_int, tables.planes)
-    blank = table_plan.byte_parts(torch.zeros(1, dtype=x_int.dtype), tables.planes)
-    lines, columns = height + 2 * top, -(-(width + 2 * left) // stride_x)
-    count = parts.shape[0] * batch * channels * lines * stride_x * columns
-    flat = torch.empty(count + 64, dtype=torch.uint8)
-    image = flat[:count].view(parts.shape[0], batch, channels, lines, columns, stride_x)
-    phased = flat[:count].view(parts.shape[0], batch, channels, lines, stride_x, columns)
-    for p in range(parts.shape[0]):
-        phased[p].fill_(int(blank[p]))
-    if stride_x == 1:
-        image[:, :, :, top : top + height, left : left + width, 0] = parts
-    else:
-        for phase in range(stride_x):
-            first = (phase - left) % stride_x  # first image column of this phase
-            own = parts[..., first::stride_x]
-            at = (first + left) // stride_x
-            phased[:, :, :, top : top + height, phase, at : at + own.shape[-1]] = own
-    line = stride_x * columns
-    plane = lines * line
-    kernel_y, kernel_x = (
-        np.arange(k) * d for k, d in zip(geometry.kernel, geometry.dilation, strict=True)
-    )
-    along = (kernel_x % stride_x) * columns + kernel_x // stride_x
-    channel = np.arange(channels // tables.shape[0]) * plane
-    tap = channel[:, None, None] + (kernel_y * line)[:, None] + along
-    segments = pack.Segments(
-        tap.reshape(-1).astype(np.int64),
-        channels * plane,
-        stride_y * line,
-        batch * channels * plane,
-        channels // tables.shape[0] * plane,
-        *size,
-    )
-    return flat.numpy(), segments
 
 
 def _slabs(vectors: int, tables: Tables) -> list[tuple[int, int]]:
@@ -363,7 +352,9 @@ def _pattern_arrays(tables: Tables, layer_groups: int, vectors: int, finish: Fin
     shape = (layer_groups, blocks, len(tables.layout.rows), stored, lanes)
     blank = stored > len(tables.planes.part)
     reads = 0 if finish.coefficients is None else len(tables.layout.reads)
-    return table_plan.aligned(shape, np.uint8, blank), np.empty((layer_groups, blocks, reads, lanes), np.int32)
+    return table_plan.aligned(shape, np.uint8, blank), np.empty(
+        (layer_groups, blocks, reads, lanes), np.int32
+    )
 
 
 def _run(
@@ -415,7 +406,19 @@ def _run(
 
     def run_some(first: int, last: int) -> None:
         run(
-            tables.isa, arrays, epilogue, target, patterns, sums, start, stop, at_once, first, last, out32, out64
+            tables.isa,
+            arrays,
+            epilogue,
+            target,
+            patterns,
+            sums,
+            start,
+            stop,
+            at_once,
+            first,
+            last,
+            out32,
+            out64,
         )
 
     spread(items, run_some)

@@ -1,8 +1,8 @@
-"""Constants with which the kernels convert: found and checked at build time, level by level, against the float64 converter."""
+"""Constants with which the kernels convert, checked level by level at build time against the converter."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,14 +14,31 @@ INT16_MAX = 32767
 
 
 def codes_of(levels: NDArray[np.int64], converter: Converter, per_level: int) -> NDArray[np.int64]:
-    """The codes, counted from 0, that the float64 reference gives to whole numbers of ``1 / per_level`` levels."""
+    """The codes, from 0, that the reference gives to multiples of ``1 / per_level`` levels."""
     exact = convert(torch.from_numpy(levels.astype(np.float64) / per_level), converter)
     return exact.numpy().astype(np.int64) + converter.zero
 
 
-def float_codes(levels: NDArray[np.int64], scale: np.float32, origin: np.float32) -> NDArray[np.float32]:
-    """``rint(levels scale + origin)`` in float32, as the kernels compute it: product and sum are rounded each."""
-    return np.rint(levels.astype(np.float32) * scale + origin)
+def float_codes(
+    levels: NDArray[np.int64], scale: np.float32, remainder: np.float32, origin: np.float32
+) -> NDArray[np.float32]:
+    """``rint(levels (scale + remainder) + origin)`` in float32 as the kernels compute it.
+
+    The product is rounded once (here by way of float64, which holds it but for 2^-53), then the sum.
+
+    Shapes: levels (*any); returns the same.
+
+    Args:
+        levels: whole numbers.
+        scale: the float32 nearest to the scale.
+        remainder: what it lacks.
+        origin: the code of zero current.
+
+    Returns:
+        Codes before clipping.
+    """
+    small = (levels.astype(np.float32) * remainder).astype(np.float64)
+    return np.rint((levels * np.float64(scale) + small).astype(np.float32) + origin)
 
 
 @dataclass(frozen=True)
@@ -29,11 +46,17 @@ class Constants:
     """How one stream is converted.
 
     Attributes:
-        exact: ``clip(rint(level scale + origin), 0, top)`` in float32 gives the reference's code for every level checked.
+        scale: codes per level.
+        remainder: what the float lacks of the true scale; 0 where that does not matter.
+        origin: code of zero current.
+        top: highest code.
         identity: code = level + origin, clipped: no multiplication needed.
+        exact: ``clip(rint(level (scale + remainder) + origin), 0, top)`` in float32 gives the reference's
+            code for every level that can occur.
     """
 
     scale: np.float32
+    remainder: np.float32
     origin: np.float32
     top: int
     identity: bool
@@ -43,7 +66,7 @@ class Constants:
 def constants(converter: Converter, per_level: int, low: int, high: int) -> Constants:
     """Float32 constants that reproduce every code from level `low` to level `high`.
 
-    Ties decide: the rounded constants rarely miss, else their neighbours are tried, and for converters that round halves up an
+    Ties decide. A rounded scale misses some; with the remainder none. Converters that round halves up need an
     origin a little higher.
 
     Args:
@@ -57,25 +80,17 @@ def constants(converter: Converter, per_level: int, low: int, high: int) -> Cons
     """
     levels = np.arange(low, high + 1)
     wanted = codes_of(levels, converter, per_level)
-    slope, origin = converter.num / converter.den / per_level, converter.origin
-    top = converter.top
-    if float(origin).is_integer() and np.array_equal(np.clip(levels + int(origin), 0, top), wanted):
-        return Constants(np.float32(1), np.float32(origin), top, True, True)
-    first = Constants(np.float32(slope), np.float32(origin), top, False, False)
-    scales, origins = _neighbours(first.scale), _neighbours(first.origin)
-    nudges = [first.origin + np.float32(sign * 2.0**-k) for k in range(6, 18) for sign in (1, -1)]
-    for candidate_origin in [*origins, *nudges]:
-        for candidate_scale in scales:
-            found = float_codes(levels, candidate_scale, candidate_origin)
-            if np.array_equal(np.clip(found, 0, top), wanted):
-                return replace(first, scale=candidate_scale, origin=candidate_origin, exact=True)
-    return first
-
-
-def _neighbours(value: np.float32) -> list[np.float32]:
-    """The value and the floats next to it, nearest first."""
-    out, below, above = [value], value, value
-    for _ in range(3):
-        below, above = np.nextafter(below, np.float32(-np.inf)), np.nextafter(above, np.float32(np.inf))
-        out += [below, above]
-    return out
+    slope, origin = converter.num / converter.den / per_level, np.float32(converter.origin)
+    zero, top = np.float32(0), converter.top
+    if float(converter.origin).is_integer():
+        shifted = np.clip(levels + int(converter.origin), 0, top)
+        if np.array_equal(shifted, wanted):
+            return Constants(np.float32(1), zero, origin, top, identity=True, exact=True)
+    scale = np.float32(slope)
+    nudges = [np.float32(sign * 2.0**-k) for k in range(6, 18) for sign in (1, -1)]
+    for remainder in (zero, np.float32(slope - np.float64(scale))):
+        for nudge in (zero, *nudges):
+            found = np.clip(float_codes(levels, scale, remainder, origin + nudge), 0, top)
+            if np.array_equal(found, wanted):
+                return Constants(scale, remainder, origin + nudge, top, identity=False, exact=True)
+    return Constants(scale, zero, origin, top, identity=False, exact=False)

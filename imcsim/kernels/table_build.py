@@ -1,9 +1,10 @@
-"""Build tables: arrange the cells of a layer by groups of rows and blocks of outputs, tabulate them, decide how to convert."""
+"""Build tables: arrange cells by groups of rows and blocks of outputs, tabulate, choose how to convert."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Blocks:
         """Blocks."""
         return -(-self.outputs // self.block)
 
-    def arrange(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def arrange(self, values: NDArray[Any]) -> NDArray[Any]:
         """Cut the last axes (streams, outputs) into blocks.
 
         Shapes: values (*any, streams, outputs); returns (blocks, *any, streams x block).
@@ -91,13 +92,12 @@ def signs_of(columns: Columns, cut: Blocks) -> NDArray[np.int64]:
         flat = np.ones((len(columns.reads), groups, streams, outputs), np.int64)
     else:
         flat = columns.flip.cpu().numpy().astype(np.int64)
-    return np.moveaxis(
-        cut.arrange(flat), 2, 0
-    )  # (blocks, reads, groups, ...) -> (groups, blocks, reads, ...)
+    by_block: NDArray[np.int64] = cut.arrange(flat)  # (blocks, reads, groups, columns)
+    return np.moveaxis(by_block, 2, 0)
 
 
 def quad_fields(planes: Planes) -> NDArray[np.int64]:
-    """Quads as the byte kernel reads them: first plane, shift, and weights packed two by two (see `LevelTables`)."""
+    """Quads as the byte kernel reads them (see `LevelTables`)."""
 
     def packed(low: int, high: int, bits: int) -> int:
         mask = (1 << bits) - 1
@@ -183,8 +183,8 @@ class LevelBuilder:
         own = self._pairs_of(q)
         return int(self.offsets[..., own, :].min()), int(self.highs[..., own, :].max())
 
-    def _byte_tables(self, q: int, known: list[NDArray[np.uint8]]) -> tuple[NDArray[np.bool_], ...]:
-        """Which columns of stream `q` can be converted as bytes, their rows of the byte tables, the code of byte 0."""
+    def _byte_tables(self, q: int, known: list[NDArray[np.uint8]]) -> tuple[NDArray[Any], ...]:
+        """Which columns of stream `q` fit in bytes, their rows of the byte tables, the code of byte 0."""
         own = self._pairs_of(q)
         offsets, spans = self.offsets[..., own, :], self.highs[..., own, :] - self.offsets[..., own, :]
         if self.isa.index_bits == 6:
@@ -201,12 +201,12 @@ class LevelBuilder:
             distinct, rows = np.unique(base, return_inverse=True)
             table = np.zeros((len(distinct), 256), np.int64)
             table[:, 0], table[:, 1] = -distinct, own_constants.top - distinct
-        rows = rows.reshape(offsets.shape) + sum(len(t) for t in known)
+        row = rows.reshape(offsets.shape) + sum(len(t) for t in known)
         known.append(np.clip(table, 0, 255).astype(np.uint8))
-        return fits & (spans <= 255), rows, base
+        return np.asarray(fits & (spans <= 255)), np.asarray(row), base
 
     def tables(self) -> tuple[LevelTables, NDArray[np.int64]]:
-        """The arrays for the kernel, and the constant that the totals of each (layer group, stream, output) lack."""
+        """The arrays for the kernel, and what the totals of each (layer group, stream, output) lack."""
         quads = self.planes.quads
         small = all(
             max(map(abs, w)) <= 127 and sum(map(abs, w)) * 255 <= INT16_MAX and shift <= 14
@@ -216,7 +216,8 @@ class LevelBuilder:
         modes = np.full(self.shape[:-1], CLIP, np.int8)
         byte_rows, bases = np.zeros(self.shape, np.int64), np.zeros(self.shape, np.int64)
         tables: list[NDArray[np.uint8]] = []
-        lists, list_start = [], []
+        lists: list[NDArray[np.int16]] = []
+        list_start: list[int] = []
         for q, converter in enumerate(self.converters):
             own, low, high = self._pairs_of(q), *self._range(q)
             fits, rows, base = self._byte_tables(q, tables)
@@ -239,7 +240,7 @@ class LevelBuilder:
             np.concatenate(tables),
             np.concatenate(lists),
             np.array(list_start, np.int64),
-            np.array([c.scale for c in self.constants], np.float32),
+            np.array([(c.scale, c.remainder) for c in self.constants], np.float32),
             origins,
             np.array([c.top for c in self.constants], np.int64),
             self.groups.start,
@@ -288,8 +289,8 @@ def build_currents(
         groups: which rows go together.
 
     Returns:
-        The arrays for the kernel and the constant that the totals of each (layer group, stream, output) lack; None where no
-        float32 constants reproduce a converter on whole levels.
+        The arrays for the kernel and the constant that the totals of each (layer group, stream, output) lack;
+        None where no float32 constants reproduce a converter on whole levels.
     """
     layer_groups, streams, _, outputs = cells.shape
     padded = -(-outputs // COLUMNS) * COLUMNS
@@ -346,7 +347,7 @@ def _float_constants(
         scale, origin = np.float32(converter.num / converter.den), np.float32(converter.origin)
         if converter.ties_up:  # a current of exactly zero is a tie where zero is midway between two codes
             origin += np.spacing(np.float32(max(1.0, converter.top)))
-        return Constants(scale, origin, converter.top, identity=False, exact=True)
+        return Constants(scale, np.float32(0), origin, converter.top, identity=False, exact=True)
     low = high = 0.0
     for first, last in columns.reads:
         own = cells[:, first:last]
@@ -354,4 +355,5 @@ def _float_constants(
         high = max(high, float((positive * values.max() + negative * values.min()).max(initial=0)))
         low = min(low, float((negative * values.max() + positive * values.min()).min(initial=0)))
     found = constants(converter, per_level, round(low * per_level), round(high * per_level))
-    return replace(found, scale=np.float32(found.scale * per_level))
+    alone = found.exact and found.remainder == 0  # this kernel has no remainder
+    return replace(found, scale=np.float32(found.scale * per_level), exact=alone)

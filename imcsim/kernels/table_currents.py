@@ -1,27 +1,29 @@
 """Real-valued cells: column currents are summed in float32 from tables in memory.
 
-Lanes are columns, sixteen at a time; a pattern says which sixteen entries of a group's table to add. Each vector of inputs walks the
-groups of a read once per quad of planes, its sums staying in registers; converted codes are whole floats, exact, and leave as
-int32.
+Lanes are columns, sixteen at a time; a pattern says which sixteen entries of a group's table to add. Each
+vector of inputs walks the groups of a read once per quad of planes, its sums staying in registers; converted
+codes are whole floats, exact, and leave as int32.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from imcsim.kernels.simd import (
     InstructionSet,
-    add_floats,
-    add_to_int32,
     inlined,
     kernel,
     lanes_of,
-    load_floats,
     load_i64,
     load_u32,
+)
+from imcsim.kernels.simd_codes import (
+    add_floats,
+    add_to_int32,
+    load_floats,
     max_floats,
     min_floats,
     multiply_add_floats,
@@ -36,7 +38,10 @@ TABLE_BYTES = 16 * COLUMNS * 4  # sixteen entries of sixteen float32
 
 
 class CurrentTables(NamedTuple):
-    """Tables of one layer. Outputs are padded to blocks of sixteen. Axes: g layer group, o block, q stream, r read."""
+    """Tables of one layer, outputs padded to blocks of sixteen.
+
+    Axes: g layer group, o block, q stream, r read.
+    """
 
     entries: NDArray[np.float32]  # [g][o][q][r][row group][entry][column] flat
     scales: NDArray[np.float32]  # (streams, outputs) codes per level
@@ -46,18 +51,18 @@ class CurrentTables(NamedTuple):
     group_start: NDArray[np.int64]  # (reads + 1,)
     quad_weights: NDArray[np.float32]  # (quads, 4)
     quad_shift: NDArray[np.int64]  # (quads,)
-    outputs: int  # padded
+    outputs: int  # padded to blocks of sixteen
     streams: int
 
 
 @inlined
-def entry(table, pattern, plane):  # type: ignore[no-untyped-def]
+def entry(table: Any, pattern: Any, plane: Any) -> Any:
     """Sixteen columns' currents of one group: `pattern` holds a byte a plane, an entry's number times 16."""
     return load_floats(table + 4 * ((pattern >> (8 * plane)) & 255))
 
 
 @inlined
-def one_vector(table, pattern, stride, count):  # type: ignore[no-untyped-def]
+def one_vector(table: Any, pattern: Any, stride: Any, count: Any) -> Any:
     """Currents of one vector in four planes."""
     a0 = a1 = a2 = a3 = splat_floats(np.float32(0))
     for _ in range(count):
@@ -70,7 +75,7 @@ def one_vector(table, pattern, stride, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def two_vectors(table, pattern, stride, count):  # type: ignore[no-untyped-def]
+def two_vectors(table: Any, pattern: Any, stride: Any, count: Any) -> Any:
     """Currents of two neighbouring vectors in four planes: enough sums in flight for AVX-512."""
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_floats(np.float32(0))
     for _ in range(count):
@@ -85,14 +90,28 @@ def two_vectors(table, pattern, stride, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def code(current, scale, origin, top):  # type: ignore[no-untyped-def]
+def code(current: Any, scale: Any, origin: Any, top: Any) -> Any:
     """The code of a current: product and sum rounded each, as at build time."""
     value = round_floats(add_floats(multiply_floats(current, scale), origin))
     return max_floats(min_floats(value, top), splat_floats(np.float32(0)))
 
 
 @inlined
-def add_codes(at, shift, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3):  # type: ignore[no-untyped-def]
+def add_codes(
+    at: Any,
+    shift: Any,
+    scale: Any,
+    origin: Any,
+    top: Any,
+    w0: Any,
+    w1: Any,
+    w2: Any,
+    w3: Any,
+    a0: Any,
+    a1: Any,
+    a2: Any,
+    a3: Any,
+) -> Any:
     """Convert the currents of four planes, weigh them (whole floats, exact), add them to the totals."""
     low = multiply_floats(code(a0, scale, origin, top), w0)
     high = multiply_floats(code(a2, scale, origin, top), w2)
@@ -116,8 +135,8 @@ def add_read(
 ) -> None:
     """Sixteen columns of one stream, one read, one block of vectors.
 
-    `table` is the address of the columns' tables, `pattern` of the block's patterns, with `stored` planes, `totals` of the block's
-    totals [vector][column].
+    `table` is the address of the columns' tables, `pattern` of the block's patterns, with `stored` planes,
+    `totals` of the block's totals [vector][column].
     """
     lanes = lanes_of(isa)
     start = tables.group_start[r]
@@ -167,10 +186,12 @@ def run_currents(
     out32: NDArray[np.float32],
     out64: NDArray[np.float64],
 ) -> None:
-    """Items `first` to `last` of the work on vectors `start` to `stop`: an item is some blocks of vectors by sixteen outputs.
+    """Do items `first` to `last` of the work on vectors `start` to `stop`.
 
-    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); the outputs flat, the one
-        that is not wanted empty.
+    An item is some blocks of vectors by sixteen outputs.
+
+    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes);
+        the outputs flat, the one that is not wanted empty.
     """
     blocks, stored, lanes = patterns.shape[1], patterns.shape[3], lanes_of(isa)
     pieces = (blocks + blocks_at_once - 1) // blocks_at_once
@@ -212,14 +233,19 @@ def run_currents(
         for c in range(used):
             part[:] = weighed[: len(part), c]
             output = o * COLUMNS + c
-            finish_row(sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, part, out32, out64)
+            finish_row(
+                sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, part, out32, out64
+            )
 
 
 @kernel
-def build_entries(cells: NDArray[np.float64], values: NDArray[np.float64], entries: NDArray[np.float32]) -> None:
+def build_entries(
+    cells: NDArray[np.float64], values: NDArray[np.float64], entries: NDArray[np.float32]
+) -> None:
     """Tables of one stream of sixteen outputs; summed in float64.
 
-    Shapes: cells (row groups, places, 16); values: what each value of a row's bits drives; entries (row groups, 16, 16).
+    Shapes: cells (row groups, places, 16); values: what each value of a row's bits drives; entries (row
+        groups, 16, 16).
     """
     sums = np.zeros((16, COLUMNS), np.float64)
     for group in range(cells.shape[0]):

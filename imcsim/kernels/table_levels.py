@@ -1,13 +1,14 @@
-"""Ideal cells: column currents are integers, looked up as bytes with one shuffle instruction for all vectors of a register.
+"""Ideal cells: column currents are integers, looked up as bytes by one shuffle instruction.
 
-Lanes are vectors. A group's table is stored minus its minimum, so that sums are never negative, and byte sums are widened before
-they can pass 255 (`LevelTables.chunks`): nothing wraps. Sums that stay in a byte are converted there (`BYTE`), others as int16.
-Cells are exact, and the constants of a converter are checked at build time for every level that can occur, so codes are exact.
+Lanes are vectors. A group's table is stored minus its minimum, so that sums are never negative, and byte sums
+are widened before they can pass 255 (the chunk of a pair): nothing wraps. Sums that stay in a byte are
+converted there (`BYTE`), others as int16. Cells are exact, and the constants of a converter are checked at
+build time for every level that can occur, so codes are exact.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,6 @@ from imcsim.kernels.simd import (
     add_i16,
     add_i32,
     add_u8,
-    affine_codes,
-    byte_codes,
     index_bits,
     inlined,
     kernel,
@@ -40,31 +39,51 @@ from imcsim.kernels.simd import (
     unpack_low_i16,
     unpack_low_u8,
 )
+from imcsim.kernels.simd_codes import (
+    affine_codes,
+    byte_codes,
+)
 from imcsim.kernels.table_output import Epilogue, Target, finish_row, weigh_byte_totals
 
 BYTE, CLIP, AFFINE, LIST = 0, 1, 2, 3  # how levels become codes: `LevelTables.modes`
 
 
-MODE, CHUNK, OFFSET, SIGN, BYTE_TABLE, FIELDS = 0, 1, 2, 4, 6, 8  # fields of a pair; the last three for each of its columns
-PLANE, SHIFT, BYTE_WEIGHTS, WORD_WEIGHTS, QUAD_FIELDS = 0, 1, 2, 4, 8  # fields of a quad; weights are packed two by two
+MODE, CHUNK, OFFSET, SIGN, BYTE_TABLE, FIELDS = (
+    0,
+    1,
+    2,
+    4,
+    6,
+    8,
+)  # fields of a pair; the last three for each of its columns
+PLANE, SHIFT, BYTE_WEIGHTS, WORD_WEIGHTS, QUAD_FIELDS = (
+    0,
+    1,
+    2,
+    4,
+    8,
+)  # fields of a quad; weights are packed two by two
 
 
 class LevelTables(NamedTuple):
     """Tables of one layer, columns two by two.
 
-    Outputs are cut into blocks of `outputs`; a pair is two neighbouring outputs of one stream, number ``stream outputs / 2 + i``.
-    Axes: g layer group, o block of outputs, r read, p pair. Fields of a pair: its mode, the row groups whose sum stays in a byte, then
-    for each of its columns the sum of the minima (for CLIP plus the converter's origin), the sign (-1: stored flipped), and where its
-    256 bytes in `byte_tables` begin. Fields of a quad: first plane, shift, weights as pairs of bytes, as pairs of int16, as pairs of
-    negated int16.
+    Outputs are cut into blocks of `outputs`; a pair is two neighbouring outputs of one stream, number
+    ``stream outputs / 2 + i``.
+    Axes: g layer group, o block of outputs, r read, p pair. Fields of a pair: its mode, the row groups whose
+    sum stays in a byte, then for each of its columns the sum of the minima (for CLIP plus the converter's
+    origin), the sign (-1: stored flipped), and where its 256 bytes in `byte_tables` begin. Fields of a quad:
+    first plane, shift, weights as pairs of bytes, as pairs of int16, as pairs of negated int16.
     """
 
     entries: NDArray[np.uint8]  # [g][o][r][p][row group][2][entry] flat; an entry minus the group's minimum
     pairs: NDArray[np.int64]  # (g, o, r, p, FIELDS)
-    byte_tables: NDArray[np.uint8]  # (distinct, 256) codes of byte sums (AVX-512 VBMI) or their clip (bytes 0 and 1)
+    byte_tables: NDArray[
+        np.uint8
+    ]  # (distinct, 256) codes of byte sums (AVX-512 VBMI) or their clip (bytes 0 and 1)
     lists: NDArray[np.int16]  # codes of all levels of a stream, one stream after the other
     list_start: NDArray[np.int64]  # (streams,) where level 0 is in `lists`
-    scales: NDArray[np.float32]  # (streams,) codes per level
+    scales: NDArray[np.float32]  # (streams, 2) codes per level: the nearest float, and what it lacks
     origins: NDArray[np.float32]  # (streams,)
     tops: NDArray[np.int64]  # (streams,) highest code
     group_start: NDArray[np.int64]  # (reads + 1,)
@@ -74,11 +93,11 @@ class LevelTables(NamedTuple):
 
 
 @inlined
-def group_sums(isa, index, stride, table, first, last):  # type: ignore[no-untyped-def]
+def group_sums(isa: Any, index: Any, stride: Any, table: Any, first: Any, last: Any) -> Any:
     """Byte sums of groups `first` to `last` for two columns (a, b) in four planes.
 
-    `index` is the address of the read's patterns in the quad's first plane, `stride` the bytes from group to group, `table` the
-    address of the pair's tables.
+    `index` is the address of the read's patterns in the quad's first plane, `stride` the bytes from group to
+    group, `table` the address of the pair's tables.
     """
     lanes, width = lanes_of(isa), 1 << index_bits(isa)
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_u8(isa, 0)
@@ -100,7 +119,7 @@ def group_sums(isa, index, stride, table, first, last):  # type: ignore[no-untyp
 
 
 @inlined
-def add_totals(isa, at, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
+def add_totals(isa: Any, at: Any, p0: Any, p1: Any, p2: Any, p3: Any) -> Any:
     """Add four registers of int32 to memory, in the order that `weigh_byte_totals` undoes."""
     size = lanes_of(isa)
     store(at, add_i32(load(isa, at), p0))
@@ -110,13 +129,19 @@ def add_totals(isa, at, p0, p1, p2, p3):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def add_bytes(isa, at, table, w01, w23, factor, s0, s1, s2, s3):  # type: ignore[no-untyped-def]
+def add_bytes(
+    isa: Any, at: Any, table: Any, w01: Any, w23: Any, factor: Any, s0: Any, s1: Any, s2: Any, s3: Any
+) -> Any:
     """Convert one column's byte sums in four planes, weigh them, add them to its totals."""
     c0, c1 = byte_codes(isa, s0, table), byte_codes(isa, s1, table)
     c2, c3 = byte_codes(isa, s2, table), byte_codes(isa, s3, table)
     first, second = splat_i16(isa, w01), splat_i16(isa, w23)
-    low = add_i16(multiply_add_u8(unpack_low_u8(c0, c1), first), multiply_add_u8(unpack_low_u8(c2, c3), second))
-    high = add_i16(multiply_add_u8(unpack_high_u8(c0, c1), first), multiply_add_u8(unpack_high_u8(c2, c3), second))
+    low = add_i16(
+        multiply_add_u8(unpack_low_u8(c0, c1), first), multiply_add_u8(unpack_low_u8(c2, c3), second)
+    )
+    high = add_i16(
+        multiply_add_u8(unpack_high_u8(c0, c1), first), multiply_add_u8(unpack_high_u8(c2, c3), second)
+    )
     zero, factors = splat_u8(isa, 0), splat_i32(isa, factor & 0xFFFF)
     p0, p1 = unpack_low_i16(low, zero), unpack_high_i16(low, zero)
     p2, p3 = unpack_low_i16(high, zero), unpack_high_i16(high, zero)
@@ -131,7 +156,7 @@ def add_bytes(isa, at, table, w01, w23, factor, s0, s1, s2, s3):  # type: ignore
 
 
 @inlined
-def widen(isa, at, sums):  # type: ignore[no-untyped-def]
+def widen(isa: Any, at: Any, sums: Any) -> Any:
     """Add byte sums to int16 levels in memory: low half, then high half."""
     lanes, zero = lanes_of(isa), splat_u8(isa, 0)
     store(at, add_i16(load(isa, at), unpack_low_u8(sums, zero)))
@@ -139,8 +164,20 @@ def widen(isa, at, sums):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def add_words(isa, at, levels, clip, scale, origin, top, w01, w23, shift):  # type: ignore[no-untyped-def]
-    """Convert one column's int16 levels in four planes (at address `levels`), weigh them, add them to its totals."""
+def add_words(
+    isa: Any,
+    at: Any,
+    levels: Any,
+    clip: Any,
+    scale: Any,
+    remainder: Any,
+    origin: Any,
+    top: Any,
+    w01: Any,
+    w23: Any,
+    shift: Any,
+) -> Any:
+    """Convert one column's int16 levels (at address `levels`) in four planes, weigh and add them."""
     lanes = lanes_of(isa)
     first, second = splat_i32(isa, w01), splat_i32(isa, w23)
     lowest, highest = splat_i16(isa, 0), splat_i16(isa, top)
@@ -149,11 +186,14 @@ def add_words(isa, at, levels, clip, scale, origin, top, w01, w23, shift):  # ty
         c0, c1 = load(isa, own), load(isa, own + 2 * lanes)
         c2, c3 = load(isa, own + 4 * lanes), load(isa, own + 6 * lanes)
         if not clip:
-            c0, c1 = affine_codes(c0, scale, origin), affine_codes(c1, scale, origin)
-            c2, c3 = affine_codes(c2, scale, origin), affine_codes(c3, scale, origin)
+            c0, c1 = affine_codes(c0, scale, remainder, origin), affine_codes(c1, scale, remainder, origin)
+            c2, c3 = affine_codes(c2, scale, remainder, origin), affine_codes(c3, scale, remainder, origin)
         c0, c1 = max_i16(min_i16(c0, highest), lowest), max_i16(min_i16(c1, highest), lowest)
         c2, c3 = max_i16(min_i16(c2, highest), lowest), max_i16(min_i16(c3, highest), lowest)
-        low, high = multiply_add_i16(unpack_low_i16(c0, c1), first), multiply_add_i16(unpack_high_i16(c0, c1), first)
+        low, high = (
+            multiply_add_i16(unpack_low_i16(c0, c1), first),
+            multiply_add_i16(unpack_high_i16(c0, c1), first),
+        )
         low = add_i32(low, multiply_add_i16(unpack_low_i16(c2, c3), second))
         high = add_i32(high, multiply_add_i16(unpack_high_i16(c2, c3), second))
         here = at + 2 * half * lanes
@@ -176,8 +216,8 @@ def add_read(
 ) -> None:
     """All columns of one block of outputs, one read, one block of vectors.
 
-    `pattern` is the address of the block's patterns, with `stored` planes; `totals` of its int32 totals, `column_stride` bytes from
-    column to column; `levels` is a scratch of 8 registers for each of two columns.
+    `pattern` is the address of the block's patterns, with `stored` planes; `totals` of its int32 totals,
+    `column_stride` bytes from column to column; `levels` is a scratch of 8 registers for each of two columns.
     """
     start, count = tables.group_start[r], tables.group_start[r + 1] - tables.group_start[r]
     lanes, width = lanes_of(isa), 1 << index_bits(isa)
@@ -222,12 +262,26 @@ def add_read(
                 for j in range(8 * lanes):
                     levels[j] = tables.lists[base + levels[j]]
             clip, top = mode != AFFINE, tables.tops[q]
-            scale, origin = tables.scales[q], tables.origins[q]
+            scale, remainder, origin = tables.scales[q, 0], tables.scales[q, 1], tables.origins[q]
             at = WORD_WEIGHTS + (1 - pair[p, SIGN])  # 0 or 2 further
-            add_words(isa, total_a, wide, clip, scale, origin, top, quads[i, at], quads[i, at + 1], shift)
+            add_words(
+                isa, total_a, wide, clip, scale, remainder, origin, top, quads[i, at], quads[i, at + 1], shift
+            )
             at = WORD_WEIGHTS + (1 - pair[p, SIGN + 1])
             wide_b = wide + 8 * lanes
-            add_words(isa, total_b, wide_b, clip, scale, origin, top, quads[i, at], quads[i, at + 1], shift)
+            add_words(
+                isa,
+                total_b,
+                wide_b,
+                clip,
+                scale,
+                remainder,
+                origin,
+                top,
+                quads[i, at],
+                quads[i, at + 1],
+                shift,
+            )
         table += count * 2 * width
 
 
@@ -247,10 +301,12 @@ def run_levels(
     out32: NDArray[np.float32],
     out64: NDArray[np.float64],
 ) -> None:
-    """Items `first` to `last` of the work on vectors `start` to `stop`: an item is some blocks of vectors by a block of outputs.
+    """Do items `first` to `last` of the work on vectors `start` to `stop`.
 
-    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes); the outputs flat, the one
-        that is not wanted empty.
+    An item is some blocks of vectors by a block of outputs.
+
+    Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes);
+        the outputs flat, the one that is not wanted empty.
     """
     blocks, stored, lanes = patterns.shape[1], patterns.shape[3], lanes_of(isa)
     pieces = (blocks + blocks_at_once - 1) // blocks_at_once
@@ -282,7 +338,9 @@ def run_levels(
             for q in range(tables.streams):
                 constant = epilogue.constants[g, q, output]
                 weigh_byte_totals(totals[q * tables.outputs + c], lanes, constant, epilogue.factors[q], used)
-            finish_row(sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, used, out32, out64)
+            finish_row(
+                sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, used, out32, out64
+            )
 
 
 @kernel
@@ -296,8 +354,9 @@ def build_entries(
 ) -> None:
     """Tables of one read of one layer group.
 
-    Shapes: cells (row groups, places, columns), columns ordered block of outputs, pair, side; values: the digit that each value of a
-        row's bits stands for; entries (pairs, row groups, 2, entry); minima and spans (row groups, columns).
+    Shapes: cells (row groups, places, columns), columns ordered block of outputs, pair, side; values: the
+        digit that each value of a row's bits stands for; entries (pairs, row groups, 2, entry); minima and
+        spans (row groups, columns).
     """
     sums = np.zeros(width, np.int64)
     digits, places = len(values), cells.shape[1]

@@ -1,7 +1,7 @@
 """From integer totals to outputs: weigh the streams, correct, scale, add the bias, write once.
 
-``y = ((sum_q factor_q (totals_q + constant_q)) compensation + sum_r X_r coefficient_r + offset) scale + bias``, all float64 and in this
-order, then rounded to the output's type.
+``y = ((sum_q factor_q (totals_q + constant_q)) compensation + sum_r X_r coefficient_r + offset) scale +
+bias``, all float64 and in this order, then rounded to the output's type.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def finish_row(
 ) -> None:
     """Correct, scale and write one column of vectors `first` to `last` (counted over the images).
 
-    Shapes: sums (blocks, reads, lanes) of input codes, used if there are coefficients; row (vectors and padding,); the outputs flat, one of
-        them empty.
+    Shapes: sums (blocks, reads, lanes) of input codes, used if there are coefficients; row (vectors and
+        padding,); the outputs flat, one of them empty.
     """
     if epilogue.compensation.shape[0]:
         row *= epilogue.compensation[g, output]

@@ -1,8 +1,8 @@
 """How pulses become look-up patterns: the layout that the packers, the tables and the kernels share.
 
-Rows that are driven together are taken a few at a time, a *group*. In one input cycle the digits of a group form a *pattern*, a
-number below 64 (or 16 with AVX2); the current that the group adds to a column is looked up by its pattern. A *plane* is one
-input cycle; planes are handled four at a time, a *quad*.
+Rows that are driven together are taken a few at a time, a *group*. In one input cycle the digits of a group
+form a *pattern*, a number below 64 (or 16 with AVX2); the current that the group adds to a column is looked
+up by its pattern. A *plane* is one input cycle; planes are handled four at a time, a *quad*.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Planes:
         return self.train.bits_per_cycle + self.signed
 
     def stored(self, by_vector: bool) -> int:
-        """Planes in the packed patterns: the cycles and empty ones up to a quad, or for float tables whole quads."""
+        """Planes in packed patterns: the cycles, at least a quad; for float tables whole quads."""
         return QUAD * len(self.quads) if by_vector else max(QUAD, len(self.train.weights))
 
     @cached_property
@@ -92,7 +92,10 @@ class Planes:
 
     @cached_property
     def quads(self) -> list[tuple[int, tuple[int, ...], int]]:
-        """(first plane, four weights, shift): each plane's weight is ``weights << shift`` in exactly one quad, else 0."""
+        """First plane, four weights and shift of each quad.
+
+        A plane's weight is ``weight << shift`` in one of the quads that hold it, 0 in the others.
+        """
         weights, out = self.train.weights, []
         for first in range(0, len(weights), QUAD):
             start = max(0, min(first, len(weights) - QUAD))
@@ -125,7 +128,7 @@ def planes(train: PulseTrain) -> Planes:
 
 
 def byte_parts(x_int: Tensor, layout: Planes) -> Tensor:
-    """Input codes as bytes that hold their digits; for signed pulses a last byte says whether the code is negative.
+    """Input codes as bytes that hold their digits; for signed pulses a last byte tells the sign.
 
     Shapes: x_int (*any); returns (parts, *any) uint8, with one part more for signed pulses.
 
@@ -137,8 +140,12 @@ def byte_parts(x_int: Tensor, layout: Planes) -> Tensor:
         The bytes, least significant first.
     """
     train = layout.train
-    if x_int.dtype == torch.uint8 and train.shift == 0 and not train.polarity and layout.parts == 1:
-        return x_int.unsqueeze(0)
+    if layout.parts == 1 and not train.sign_cycle:  # digits within a byte
+        if not train.polarity:
+            return (x_int + train.shift if train.shift else x_int).to(torch.uint8).unsqueeze(0)
+        out = torch.empty(2, *x_int.shape, dtype=torch.uint8)
+        out[0], out[1] = x_int.abs(), x_int < 0
+        return out
     code = x_int.to(torch.int32) + train.shift
     value = code.abs() if train.polarity else code
     if layout.by_digit:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import torch
 
@@ -42,6 +43,6 @@ def spread(items: int, function: Callable[[int, int], None]) -> None:
         return
     cuts = [items * i // workers for i in range(workers + 1)]
     pool = _pool(torch.get_num_threads())
-    jobs = [pool.submit(_work, function, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    jobs = [pool.submit(_work, function, a, b) for a, b in pairwise(cuts)]
     for job in jobs:
         job.result()

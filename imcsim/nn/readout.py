@@ -16,7 +16,7 @@ from imcsim.functional.mvm import Columns
 from imcsim.functional.partition import row_blocks, split_reads
 from imcsim.functional.quantize import top_code
 from imcsim.hardware import Hardware
-from imcsim.kernels.job import Job
+from imcsim.kernels.job import Job, reach
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,10 @@ def assemble(
         if converters is not None:
             last = adc_high[-1] if adc_high is not None else None
             unit_converter = stream_converter(hardware, kinds[0], train, on_off_ratio, last)
+    if unit is not None and unit_converter is not None and conductance is None and not known[0]:
+        ((low, high),) = reach(unit, train)
+        if unit_converter.lossless(low, high):  # what it measures is what is counted
+            unit = unit_converter = None
     fix = correction(
         columns,
         train,

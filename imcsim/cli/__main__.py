@@ -1,0 +1,5 @@
+"""`python -m imcsim.cli`."""
+
+from imcsim.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""`imcsim evaluate`: a pretrained network on a chip."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import imcsim
+from imcsim import zoo
+from imcsim.cli.output import AsJson, show, show_json
+from imcsim.devices import DeviceValidityWarning
+from imcsim.errors import HardwareError
+from imcsim.evaluate import Evaluation
+
+
+def evaluate(
+    hardware: Annotated[
+        str, typer.Option(help="A preset's name (see `imcsim presets`), or the path of a .toml file.")
+    ] = "isaac",
+    model: Annotated[str, typer.Option(help=f"A network: {', '.join(zoo.available())}.")] = "resnet20",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change the hardware: adc.bits=6, a dotted name and a TOML value. Repeatable."
+        ),
+    ] = None,
+    images: Annotated[int, typer.Option(help="Test images, from the start of the test set.")] = 512,
+    batch: Annotated[int, typer.Option(help="Images a batch.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of programming and of read noise: one chip.")] = 0,
+    engine: Annotated[str, typer.Option(help="auto, reference, collapsed, matmul or table.")] = "auto",
+    fold_batchnorm: Annotated[
+        bool, typer.Option("--fold-batchnorm", help="Fold each BatchNorm into the layer before it.")
+    ] = False,
+    age: Annotated[
+        float, typer.Option(min=0, help="Seconds since the arrays were written and verified.")
+    ] = 0.0,
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint, for networks whose weights are not in the package.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the official data files, for the whole test set.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accuracy of a pretrained network as float and on a chip.
+
+    Ranges are calibrated on training images and target conductances; then the chip is programmed with the
+    seed and aged.
+    """
+    started = time.perf_counter()
+    chip = imcsim.load_hardware(hardware)
+    if changes:
+        chip = chip.replace(dict(_change(text) for text in changes))
+    benchmark = zoo.load(model, weights=weights, folder=data, n=images)
+    batches = list(benchmark.batches(size=batch))
+    with _short_warnings():
+        sim = imcsim.convert(benchmark.model, chip, fold_batchnorm=fold_batchnorm, engine=engine)
+        baseline = imcsim.evaluate(benchmark.model, batches)
+        imcsim.calibrate(sim, benchmark.calibration_batches())
+        imcsim.program(sim, seed=seed)
+        imcsim.age(sim, seconds=age)
+        imcsim.seed_reads(sim, seed)
+        result = imcsim.evaluate(sim, batches, reference=benchmark.model)
+    if as_json:
+        show_json(
+            {
+                "model": model,
+                "hardware": chip.model_dump(by_alias=True),
+                "seed": seed,
+                "age_s": age,
+                "engine": engine,
+                "fold_batchnorm": fold_batchnorm,
+                "float": _facts(baseline),
+                "chip": _facts(result),
+                "seconds": round(time.perf_counter() - started, 3),
+                "imcsim": imcsim.__version__,
+            }
+        )
+        return
+    table = Table(title=escape(f"{model} on {chip.name}, seed {seed}, age {age:g} s"), title_justify="left")
+    for column in ("", "top-1 %", "95 % interval", "n", "SQNR dB"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, found in (("float", baseline), ("chip", result)):
+        low, high = (100 * end for end in found.ci95)
+        sqnr = "" if found.sqnr_db is None else f"{found.sqnr_db:.1f}"
+        table.add_row(name, f"{100 * found.top1:.2f}", f"{low:.2f} to {high:.2f}", str(found.n), sqnr)
+    show(table)
+
+
+def _facts(found: Evaluation) -> dict[str, Any]:
+    return {"top1": found.top1, "n": found.n, "ci95": list(found.ci95), "sqnr_db": found.sqnr_db}
+
+
+def _change(text: str) -> tuple[str, Any]:
+    """One `--set NAME=VALUE`: a TOML value, or a bare word as a string; `adc=none` removes the table."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not (name and equals and value):
+        raise HardwareError(f"--set {text!r} is not NAME=VALUE with a dotted name, such as adc.bits=6")
+    if value == "none" and "." not in name:
+        return name, None
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+        if list(parsed) == ["value"]:
+            return name, parsed["value"]
+    except tomllib.TOMLDecodeError:
+        if value.replace("_", "").isalnum() and not value[0].isdigit():
+            return name, value
+    raise HardwareError(
+        f"--set {text!r}: {value!r} is not a TOML value; write a number, true, false, a word, [lo, hi] or "
+        '{ kind = "range", sigma = 0.02 }'
+    )
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Device warnings as one line each on stderr, after the progress bars."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeviceValidityWarning)
+        yield
+    for message in dict.fromkeys(str(item.message) for item in caught):
+        typer.echo(f"imcsim: warning: {message}", err=True)

@@ -1,0 +1,73 @@
+"""How busy the word lines are: the mean pulse over full scale, measured on a sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imcsim.functional.dac import digits
+from imcsim.functional.quantize import quantize_input
+from imcsim.nn import CrossbarLayer
+from imcsim.nn.readout import pulse_train
+
+
+class Activity:
+    """Mean pulse of each crossbar layer of a converted model.
+
+    The layer's input is quantized as its chip does (calibrated, given or, without either, to the sample's
+    own maximum) and cut into digits. A value of the input counts once, however many windows of a
+    convolution it is in: borders weigh a little too much.
+
+    Args:
+        model: a converted model whose layers compute their float products.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def measure(self, inputs: tuple[Any, ...]) -> dict[str, float]:
+        """Run the sample.
+
+        Args:
+            inputs: the model's arguments.
+
+        Returns:
+            The mean ``|digit| / digit_max`` by layer name; layers that are not crossbar layers are left out.
+        """
+        sums: dict[str, list[float]] = {}
+        handles = []
+        for name, module in self._model.named_modules():
+            if isinstance(module, CrossbarLayer):
+
+                def look(module: nn.Module, args: Any, name: str = name) -> None:
+                    value, size = _mean_pulse(module, args[0])
+                    total = sums.setdefault(name, [0.0, 0.0])
+                    total[0] += value * size
+                    total[1] += size
+
+                handles.append(module.register_forward_pre_hook(look))
+        try:
+            with torch.no_grad():
+                self._model(*inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: total / size for name, (total, size) in sums.items() if size}
+
+
+def _mean_pulse(layer: Any, x: Tensor) -> tuple[float, int]:
+    array = layer.array
+    inputs = array.hardware.inputs
+    if array.hardware.weights.encoding == "xnor":
+        return 0.5, x.numel()
+    full = array.input_range if inputs.range == "calibrated" else inputs.range
+    if not isinstance(full, float | int):
+        full = float(x.abs().max()) or 1.0
+    signed = array.signed or bool((x < 0).any())
+    codes, _ = quantize_input(x, full, inputs.bits, signed=signed)
+    train = replace(pulse_train(array.hardware, signed=signed), accumulate=False)
+    pulses = digits(codes, train)
+    return float(pulses.abs().double().mean()) / train.digit_max, x.numel()

@@ -1,0 +1,66 @@
+"""Tables for chips that state none: a generic tile from the component library, no published chip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imcsim.hardware import Hardware
+from imcsim.ppa.schema import Costs
+
+
+def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
+    """A generic tile of 12 units of 8 arrays: ISAAC's digital periphery, converters from the library.
+
+    Converters: sense amplifiers up to 3 bits or where the chip says so, else the survey's regression. Digital
+    readout: SRAM cells and adder trees, no converters.
+
+    Args:
+        hardware: the chip.
+        node_nm: node of the periphery.
+
+    Returns:
+        The tables; as many tiles as a network needs.
+    """
+    parts: dict[str, dict[str, Any]] = {
+        "dac": {"model": "dac_isaac", "per": "row", "event": "dac"},
+        "shift_add": {"model": "shift_add", "per": "converter", "event": "shift_add"},
+        "adder": {"model": "adder", "per": "unit", "event": "add"},
+        "input_register": {
+            "model": "register",
+            "per": "unit",
+            "event": "input_register_byte",
+            "params": {"bytes": 2048.0},
+        },
+        "output_register": {
+            "model": "register",
+            "per": "unit",
+            "event": "output_register_byte",
+            "params": {"bytes": 256.0},
+        },
+        "buffer": {
+            "model": "sram_buffer",
+            "per": "tile",
+            "event": "buffer_byte",
+            "params": {"kilobytes": 64.0},
+        },
+        "bus": {"model": "bus_isaac", "per": "tile", "event": "bus_byte"},
+        "router": {"model": "router_isaac", "per": "tile", "count": 0.25, "event": "flit_hop"},
+        "link": {"model": "link_isaac", "per": "chip", "event": "link_byte"},
+        "dram": {"model": "dram", "per": "chip", "event": "dram_byte"},
+        "activation": {"model": "activation_isaac", "per": "tile", "event": "activation"},
+        "pool": {"model": "pool_isaac", "per": "tile", "event": "pool"},
+        "vector_unit": {"model": "vector_unit", "per": "tile", "event": "vector_op"},
+        "multiplier": {"model": "multiplier", "per": "tile", "event": "digital_mac"},
+    }
+    if hardware.array.readout == "digital":
+        parts["array"] = {"model": "sram_array", "per": "array", "event": "cell_read"}
+        parts["adder_tree"] = {"model": "adder_tree", "per": "column", "event": "adder_tree"}
+    else:
+        parts["array"] = {"model": "rram_array_isaac", "per": "array", "event": "cell_read"}
+        if hardware.device.g_max_S is not None:
+            parts["array"]["model"] = "rram_array_ohmic"
+        parts["sample_hold"] = {"model": "sample_hold_isaac", "per": "column", "event": "sample_hold"}
+        latch = hardware.adc is not None and (hardware.adc.kind == "sense_amp" or hardware.adc.bits < 4)
+        parts["adc"] = {"model": "sense_amp" if latch else "adc_survey", "per": "converter", "event": "adc"}
+        parts["write"] = {"model": "rram_write", "per": "array", "event": "cell_write"}
+    return Costs.model_validate({"tile": {"node_nm": node_nm}, "components": parts})

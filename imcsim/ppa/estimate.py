@@ -1,0 +1,395 @@
+"""Energy, latency, throughput and area of a network on a chip: placement, copies, events, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from imcsim.errors import InputError
+from imcsim.hardware import Hardware
+from imcsim.ppa import allocate
+from imcsim.ppa.costing import Costed, costs_of, cycle_time, evaluate, vector_time
+from imcsim.ppa.describe import describe
+from imcsim.ppa.events import Layout, count, layout
+from imcsim.ppa.report import ComponentRow, Estimate, LayerRow, aJ
+from imcsim.ppa.schema import Component, Costs, Event
+from imcsim.ppa.shapes import LayerShape
+from imcsim.ppa.traffic import Place, places, travel
+
+TooLarge = Literal["chips", "reload"]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Arrays and time of a network."""
+
+    mode: str
+    copies: tuple[int, ...]
+    passes: tuple[tuple[tuple[int, int], ...], ...]
+    chips: int
+    tiles: int
+    period_s: float
+    latency_s: float
+
+
+def estimate(
+    model: nn.Module,
+    x: Any,
+    hardware: Hardware | None = None,
+    *,
+    costs: Costs | None = None,
+    activity: bool = False,
+    samples: int | None = None,
+    **options: Any,
+) -> Estimate:
+    """A model on a chip, from shapes alone: nothing is programmed.
+
+    Args:
+        model: converted, or a float model with `hardware`.
+        x: an input of it, or a tuple; only its shape counts unless `activity`.
+        hardware: the chip of layers that carry none; without it that of the first crossbar layer.
+        costs: `[tile]` and `[components]`; without them the chip's, else generic ones.
+        activity: measure on x how busy the word lines are (drivers and cells then cost that much less).
+        samples: samples in x, where its leading size is not that.
+        **options: as for `estimate_layers`.
+
+    Returns:
+        The estimate for one sample.
+
+    Raises:
+        InputError: x does not fit, or no chip is known.
+        HardwareError: a table does not fit.
+    """
+    shapes = describe(model, x, batch=samples, activity=activity)
+    chip = hardware or next((shape.hardware for shape in shapes if shape.hardware is not None), None)
+    if chip is None:
+        raise InputError(
+            "the model has no crossbar layer and no hardware was given; convert it with imcsim.convert, or "
+            "give hardware"
+        )
+    return estimate_layers(shapes, chip, costs=costs, **options)
+
+
+def estimate_layers(
+    layers: Sequence[LayerShape],
+    hardware: Hardware,
+    *,
+    costs: Costs | None = None,
+    when_too_large: TooLarge = "chips",
+    chips: int | None = None,
+    replicate: bool = True,
+    batch: int = 1,
+) -> Estimate:
+    """A network given as shapes on a chip.
+
+    Args:
+        layers: in the order they run.
+        hardware: the chip of layers that carry none; its tables are the chip's.
+        costs: `[tile]` and `[components]`; without them the chip's, else generic ones.
+        when_too_large: chips: as many chips as it takes; reload: one chip (or `chips`), weights written in
+        passes.
+        chips: how many there are; without it as few as hold the network once.
+        replicate: copy layers so that all take about the same time, as far as the arrays go.
+        batch: samples between two reloads, which share the cost of writing.
+
+    Returns:
+        The estimate for one sample.
+
+    Raises:
+        InputError: there is no layer on arrays, or an option is not allowed.
+        MappingError: the network does not fit on `chips` chips.
+        HardwareError: a table does not fit.
+    """
+    if when_too_large not in ("chips", "reload"):
+        raise InputError(f"when_too_large = {when_too_large!r}; use 'chips' or 'reload'")
+    if batch < 1 or (chips is not None and chips < 1):
+        raise InputError(f"batch = {batch}, chips = {chips}; both are at least 1")
+    generic = costs is None and not getattr(hardware, "components", None)
+    costs = costs_of(hardware, costs)
+    layouts = [layout(s, s.hardware or hardware) if s.on_arrays else None for s in layers]
+    mapped = [(shape, where) for shape, where in zip(layers, layouts, strict=True) if where is not None]
+    if not mapped:
+        raise InputError("no layer runs on arrays; there is nothing to estimate")
+    plan = _plan(mapped, costs, when_too_large, chips, replicate, batch)
+    if plan.passes:
+        costs = _with_reloads(costs)
+    rows, found = _rows(layers, layouts, plan, hardware, costs, batch)
+    return _report(rows, found, plan, hardware, costs, mapped, batch, generic)
+
+
+def _plan(
+    mapped: list[tuple[LayerShape, Layout]],
+    costs: Costs,
+    when_too_large: TooLarge,
+    chips: int | None,
+    replicate: bool,
+    batch: int,
+) -> _Plan:
+    tile = costs.tile
+    jobs = [
+        allocate.Job(
+            where.placement.arrays,
+            shape.vectors,
+            vector_time(where.hardware, costs, where.cycles, where.serial),
+            shape.sequential,
+        )
+        for shape, where in mapped
+    ]
+    need = sum(job.arrays for job in jobs)
+    tiles = tile.tiles or -(-need // (tile.arrays * (chips or 1)))
+    capacity = tiles * tile.arrays
+    if when_too_large == "reload" and need > capacity * (chips or 1):
+        return _reload(mapped, jobs, costs, capacity * (chips or 1), chips or 1, tiles, batch)
+    chips = chips or -(-need // capacity)
+    ones = (1,) * len(jobs)
+    copies = allocate.replicate(jobs, chips * capacity)
+    copies = copies if replicate else ones
+    times = [job.time(number) for job, number in zip(jobs, copies, strict=True)]
+    return _Plan("pipelined", copies, (), chips, tiles, max(times), _latency(mapped, times, costs))
+
+
+def _latency(mapped: list[tuple[LayerShape, Layout]], times: Sequence[float], costs: Costs) -> float:
+    fills = [
+        vector_time(where.hardware, costs, where.cycles, where.serial)
+        + costs.tile.pipeline_cycles * cycle_time(where.hardware, costs)
+        for _, where in mapped
+    ]
+    windows = [0.0 if i == 0 else shape.window for i, (shape, _) in enumerate(mapped)]
+    return allocate.pipeline_latency(times, fills, windows)
+
+
+def _reload(
+    mapped: list[tuple[LayerShape, Layout]],
+    jobs: list[allocate.Job],
+    costs: Costs,
+    capacity: int,
+    chips: int,
+    tiles: int,
+    batch: int,
+) -> _Plan:
+    passes = allocate.pack([job.arrays for job in jobs], capacity)
+    total = 0.0
+    for parts in passes:
+        chain = [mapped[layer] for layer, _ in parts]
+        times = [jobs[layer].time(1) for layer, _ in parts]
+        lines = max(where.hardware.array.rows for _, where in chain)
+        weight_bytes = sum(_weight_bytes(mapped[i]) * n / jobs[i].arrays for i, n in parts)
+        total += max(lines * costs.tile.write_row_s, weight_bytes / _dram_rate(costs))
+        total += _latency(chain, times, costs) + (batch - 1) * max(times)
+    return _Plan("reload", (1,) * len(jobs), passes, chips, tiles, total / batch, total)
+
+
+def _with_reloads(costs: Costs) -> Costs:
+    """The same with the library's memory and cell writes, where the tables have none."""
+    missing: dict[Event, str] = {"dram_byte": "dram", "cell_write": "rram_write"}
+    for part in costs.components.values():
+        missing.pop(part.event, None)
+    more = {
+        f"{name} (library)": Component(model=name, per="chip", event=event) for event, name in missing.items()
+    }
+    return Costs(tile=costs.tile, components={**costs.components, **more})
+
+
+def _weight_bytes(item: tuple[LayerShape, Layout]) -> float:
+    shape, where = item
+    return shape.groups * shape.outputs * shape.inputs * where.hardware.weights.bits / 8
+
+
+def _dram_rate(costs: Costs) -> float:
+    rates = [c.events_per_s for c in costs.components.values() if c.event == "dram_byte" and c.events_per_s]
+    return min(rates) if rates else float("inf")
+
+
+class _Prices:
+    """Components in numbers, once a chip."""
+
+    def __init__(self, costs: Costs, tiles: int) -> None:
+        self._costs, self._tiles = costs, tiles
+        self._known: list[tuple[Hardware, dict[str, Costed]]] = []
+
+    def of(self, hardware: Hardware) -> dict[str, Costed]:
+        for chip, parts in self._known:
+            if chip is hardware or chip == hardware:
+                return parts
+        parts = {
+            name: evaluate(name, c, hardware, self._costs, self._tiles)
+            for name, c in self._costs.components.items()
+        }
+        self._known.append((hardware, parts))
+        return parts
+
+
+def _rows(
+    layers: Sequence[LayerShape],
+    layouts: list[Layout | None],
+    plan: _Plan,
+    hardware: Hardware,
+    costs: Costs,
+    batch: int,
+) -> tuple[list[LayerRow], dict[str, Costed]]:
+    prices = _Prices(costs, plan.tiles)
+    indices = [i for i, where in enumerate(layouts) if where is not None]
+    located = _located(layouts, indices, plan, costs)
+    rows = []
+    for i, (shape, where) in enumerate(zip(layers, layouts, strict=True)):
+        chip_of = hardware if where is None else where.hardware
+        events = count(shape, where, costs.tile, cycle_time(chip_of, costs))
+        copies, chip, time = 0, 0, 0.0
+        if where is not None:
+            at = indices.index(i)
+            after = None
+            if at + 1 < len(indices):
+                beyond = layouts[indices[at + 1]]
+                after = None if beyond is None else (beyond, located[at + 1])
+            events.update(travel(shape, where, located[at], after, costs.tile, first=at == 0))
+            if plan.passes:
+                events.update(_reloaded(at, shape, where, plan, batch))
+            copies, chip = plan.copies[at], located[at].chip
+            job = allocate.Job(
+                0, shape.vectors, vector_time(where.hardware, costs, where.cycles, where.serial), False
+            )
+            time = job.time(copies) * max(1, sum(any(n == at for n, _ in p) for p in plan.passes))
+        events = {event: number for event, number in events.items() if number}
+        energy = {
+            name: round(events[part.component.event] * _busy(part, shape) * part.energy_J / aJ)
+            for name, part in prices.of(chip_of).items()
+            if part.component.event in events
+        }
+        rows.append(
+            LayerRow(
+                name=shape.name,
+                kind=shape.kind if where is not None else f"{shape.kind}, digital",
+                matrix=f"{shape.groups} x {shape.inputs} x {shape.outputs}",
+                vectors=shape.vectors,
+                macs=shape.macs,
+                arrays=0 if where is None else where.placement.arrays,
+                copies=copies,
+                chip=chip,
+                utilisation=0.0 if where is None else where.placement.utilisation,
+                idle_columns=0 if where is None else where.placement.idle_columns,
+                time_s=time,
+                events=events,
+                energy_aJ=energy,
+            )
+        )
+    found = prices.of(hardware)
+    used = -(-sum(row.arrays * row.copies for row in rows) // costs.tile.arrays)
+    rows.append(_always_on(found, plan, min(used, plan.tiles * plan.chips)))
+    return rows, found
+
+
+def _located(
+    layouts: list[Layout | None], indices: list[int], plan: _Plan, costs: Costs
+) -> tuple[Place, ...]:
+    arrays = [
+        where.placement.arrays * copies
+        for where, copies in zip((layouts[i] for i in indices), plan.copies, strict=True)
+        if where is not None
+    ]
+    if not plan.passes:
+        return places(arrays, costs.tile, plan.tiles)
+    capacity = plan.tiles * costs.tile.arrays * plan.chips
+    return tuple(places([min(n, capacity)], costs.tile, plan.tiles)[0] for n in arrays)
+
+
+def _reloaded(at: int, shape: LayerShape, where: Layout, plan: _Plan, batch: int) -> dict[Event, float]:
+    """Weights from memory into cells, and results that wait in memory for the next pass."""
+    bytes_ = _weight_bytes((shape, where)) / batch
+    last = [parts[-1][0] for parts in plan.passes]
+    if at in last[:-1] and at != last[-1]:
+        bytes_ += 2 * shape.output_elements * where.hardware.inputs.bits / 8
+    return {"dram_byte": bytes_, "cell_write": where.placement.cells / batch}
+
+
+def _busy(part: Costed, shape: LayerShape) -> float:
+    if shape.activity is None or part.component.event not in ("dac", "cell_read"):
+        return 1.0
+    return shape.activity
+
+
+def _always_on(found: dict[str, Costed], plan: _Plan, tiles_used: int) -> LayerRow:
+    """Power that does not depend on events, over one period; tiles not in use are off."""
+    energy = {}
+    for name, part in found.items():
+        if part.component.event == "static":
+            share = plan.chips if part.component.per == "chip" else tiles_used / plan.tiles
+            energy[name] = round(part.power_W * part.instances * share * plan.period_s / aJ)
+    return LayerRow("(always on)", "", "", 0, 0, 0, 0, 0, 0.0, 0, 0.0, {}, energy)
+
+
+def _report(
+    rows: list[LayerRow],
+    found: dict[str, Costed],
+    plan: _Plan,
+    hardware: Hardware,
+    costs: Costs,
+    mapped: list[tuple[LayerShape, Layout]],
+    batch: int,
+    generic: bool,
+) -> Estimate:
+    tile = costs.tile
+    happened: dict[Event, float] = {}
+    for row in rows:
+        for event, number in row.events.items():
+            happened[event] = happened.get(event, 0) + number
+    covered: set[Event] = {"busy"}
+    for part in found.values():
+        covered |= {part.component.event, *part.component.includes}
+    if covered & {"array_read", "cell_read"}:
+        covered |= {"array_read", "cell_read"}  # two ways of counting the same reads
+    cells = sum(where.placement.cells * n for (_, where), n in zip(mapped, plan.copies, strict=True))
+    writes = [part.energy_J for part in found.values() if part.component.event == "cell_write"]
+    lines = max(where.hardware.array.rows for _, where in mapped)
+    parts = tuple(
+        ComponentRow(
+            name=name,
+            event=part.component.event,
+            events=happened.get(part.component.event, 0),
+            energy_aJ=sum(row.energy_aJ.get(name, 0) for row in rows),
+            area_mm2=part.instances * part.area_um2 * 1e-6 * plan.chips,
+            source=part.source,
+            confidence=part.confidence,
+            calibrated=part.component.calibrated,
+        )
+        for name, part in found.items()
+    )
+    area = sum(part.area_mm2 for part in parts)
+    if tile.subtotal_mm2 is not None:
+        area = plan.chips * plan.tiles * tile.subtotal_mm2
+        area += sum(part.area_mm2 for part in parts if found[part.name].component.per == "chip")
+    chip = {(where.hardware.weights.bits, where.hardware.inputs.bits) for _, where in mapped}
+    widths = ", ".join(f"{w} x {i}" for w, i in sorted(chip))
+    return Estimate(
+        hardware=hardware.name,
+        mode=plan.mode,
+        rows=tuple(rows),
+        components=parts,
+        latency_s=plan.latency_s,
+        period_s=plan.period_s,
+        area_mm2=area,
+        chips=plan.chips,
+        tiles=plan.tiles,
+        arrays=sum(row.arrays * row.copies for row in rows),
+        arrays_available=plan.chips * plan.tiles * tile.arrays,
+        passes=max(1, len(plan.passes)),
+        batch=batch if plan.passes else 1,
+        programming_J=cells * sum(writes) if writes else None,
+        programming_s=lines * tile.write_row_s * max(1, len(plan.passes)),
+        convention=f"1 MAC = 2 operations of {widths} bits",
+        uncosted={event: number for event, number in happened.items() if event not in covered},
+        notes=_notes(plan, generic),
+    )
+
+
+def _notes(plan: _Plan, generic: bool) -> tuple[str, ...]:
+    notes = []
+    if generic:
+        notes.append("the chip states no costs: these are a generic tile's, from the component library")
+    if plan.chips > 1 and plan.mode == "pipelined":
+        notes.append(f"the network is spread over {plan.chips} chips")
+    if plan.mode == "reload":
+        notes.append(f"weights do not fit: {len(plan.passes)} passes, each written from memory")
+    return tuple(notes)
