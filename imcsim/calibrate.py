@@ -66,6 +66,8 @@ def calibrate(
     held = iterate(batches, "calibrate")
     if not held:
         raise CalibrationError("calibrate got no batches; give at least one, a few hundred samples are usual")
+    if forward is None and not any(batch_input(batch).numel() for batch in held):
+        raise CalibrationError("calibrate got batches without a sample; a few hundred samples are usual")
     with evaluation_mode(sim):
         _run(sim, held, forward, {array: _InputRange(array).see for _, array in layers}, "input ranges")
         for layer, array in layers:
@@ -211,7 +213,7 @@ class _Currents:
                     values,
                     counts,
                     partial(_converter, hardware, kind, train, ratio),
-                    (_one_level(hardware, kind),),
+                    _one_level(hardware, kind),
                 )
         if power_of_two:
             ends = dict(zip(ends, power_of_two_ranges(list(ends.values())), strict=True))
@@ -222,16 +224,16 @@ def _converter(hardware: Hardware, kind: Stream, train: PulseTrain, ratio: float
     return stream_converter(hardware, kind, train, ratio, end)
 
 
-def _one_level(hardware: Hardware, kind: Stream) -> float:
-    """The range end that makes one LSB exactly one level."""
+def _one_level(hardware: Hardware, kind: Stream) -> tuple[float, ...]:
+    """The range end that makes one LSB exactly one level, as a candidate."""
     adc = hardware.adc
     if adc is None:
         raise ValueError("the chip has ideal converters")
     symmetric = adc.kind == "symmetric" or (adc.kind == "auto" and kind.low < 0)
-    if symmetric:
-        return float((1 << (adc.bits - 1)) - 1)
     codes = (1 << adc.bits) - 1
-    return codes / 2 if kind.low < 0 else float(codes)
+    if symmetric:
+        return (float((codes - 1) // 2),) if codes > 1 else ()
+    return (codes / 2 if kind.low < 0 else float(codes),)
 
 
 def _spread(x: Tensor, dim: int, count: int) -> Tensor:

@@ -77,7 +77,7 @@ def convert(
             or "it has no linear or convolutional layer"
         )
         raise ConversionError(f"nothing would run on crossbars: {what}")
-    setattr(sim, _DIGITAL_RECORD, digital)
+    record_digital(sim, digital)
     for layer, array in arrays(sim):
         array.sync(layer.weight)
     return sim
@@ -101,6 +101,11 @@ def arrays(sim: nn.Module) -> list[tuple[CrossbarLayer, CrossbarArray]]:
             "the model has no crossbar layer; convert it first with imcsim.convert(model, hardware)"
         )
     return found
+
+
+def record_digital(sim: nn.Module, reasons: dict[str, str]) -> None:
+    """Keep on a converted model why layers stayed digital."""
+    setattr(sim, _DIGITAL_RECORD, reasons)
 
 
 def digital_layers(sim: nn.Module) -> dict[str, str]:

@@ -58,6 +58,10 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
         raise InputError(
             "evaluate takes an iterable of (input, label) pairs, but got one tensor; pass [(inputs, labels)]"
         )
+    if not isinstance(batches, Iterable):
+        raise InputError(
+            f"evaluate takes an iterable of (input, label) pairs, but got {type(batches).__name__}"
+        )
     right = n = 0
     signal = noise = 0.0
     with evaluation_mode(model):

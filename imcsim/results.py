@@ -26,7 +26,7 @@ FORMAT = "imcsim record 1"
 _NOT_IN_JSON = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
-# ---- how sure ------------------------------------------------------------------------------------------------
+# ---- how sure ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Interval:
 def accuracy_interval(top1: Sequence[float], n: int) -> Interval:
     """The mean accuracy over draws of a chip, with a 95 % interval.
 
-    ``mean +- t_(0.975, m - 1) s / sqrt(m)`` over m >= 2 draws, s their standard deviation, cut to [0, 1]; Wilson's
-    score interval over the n samples for one.
+    ``mean +- t_(0.975, m - 1) s / sqrt(m)`` over m >= 2 draws, s their standard deviation, cut to [0, 1];
+    Wilson's score interval over the n samples for one.
 
     Args:
         top1: fraction of samples right, one a draw.
@@ -63,13 +63,13 @@ def accuracy_interval(top1: Sequence[float], n: int) -> Interval:
         InputError: no draws, a fraction outside [0, 1], or n below 1.
 
     Notes:
-        The two answer different questions. Over draws: where the mean over all chips of this kind lies, on these
-        samples. Of one draw: where this chip's accuracy over all samples lies.
+        The two answer different questions. Over draws: where the mean over all chips of this kind lies, on
+        these samples. Of one draw: where this chip's accuracy over all samples lies.
     """
     if n < 1 or not top1 or not all(0 <= value <= 1 for value in top1):
         raise InputError(
-            f"accuracy_interval: top1 = {list(top1)!r:.80}, n = {n!r}: fractions in [0, 1], at least one, of n >= 1 "
-            "samples are needed"
+            f"accuracy_interval: top1 = {list(top1)!r:.80}, n = {n!r}: fractions in [0, 1], at least one, of "
+            "n >= 1 samples are needed"
         )
     if len(top1) == 1:
         return Interval(top1[0], *wilson_interval(round(top1[0] * n), n), 1)
@@ -93,7 +93,8 @@ def mean_interval(values: Sequence[float]) -> Interval:
     """
     if len(values) < 2 or not all(math.isfinite(value) for value in values):
         raise InputError(
-            f"mean_interval: values = {list(values)!r:.80}: at least two finite numbers are needed for an interval"
+            f"mean_interval: values = {list(values)!r:.80}: at least two finite numbers are needed "
+            "for an interval"
         )
     count = len(values)
     mean = math.fsum(values) / count
@@ -102,7 +103,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, count)
 
 
-# ---- records -------------------------------------------------------------------------------------------------
+# ---- records -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -284,7 +285,7 @@ def _numbers(value: Any) -> Any:
     return _NOT_IN_JSON.get(value, value) if isinstance(value, str) else value
 
 
-# ---- pages ---------------------------------------------------------------------------------------------------
+# ---- pages -------------------------------------------------------------------------------------------
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -350,8 +351,8 @@ def between_markers(text: str, name: str) -> str:
 def _split_once(text: str, mark: str, name: str) -> tuple[str, str]:
     if text.count(mark) != 1:
         raise DataError(
-            f"the page has {text.count(mark)} lines {mark!r}; part {name!r} needs exactly one, with its end after its "
-            "beginning"
+            f"the page has {text.count(mark)} lines {mark!r}; part {name!r} needs exactly one, with its end "
+            "after its beginning"
         )
     before, _, after = text.partition(mark)
     return before, after

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from imcsim.convert import HardwareMap, arrays, convert, digital_layers
+from imcsim.convert import HardwareMap, arrays, convert, digital_layers, record_digital
 from imcsim.errors import ConversionError, DataError, FileMissingError
 from imcsim.fold import FoldedBatchNorm
 from imcsim.hardware import Hardware, write_atomically
@@ -44,6 +44,7 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
             names[id(layer)]: array.hardware.model_dump(by_alias=True, exclude_unset=True, mode="json")
             for layer, array in layers
         },
+        "digital": digital_layers(sim),
         "state": {
             names[id(layer)]: {
                 "seed": array.seed,
@@ -101,7 +102,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     }
     base = model if not meta["fold_batchnorm"] else _in_eval_mode(model)
     sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"])
-    digital_layers(sim)
+    record_digital(sim, meta["digital"])
     names = dict(sim.named_modules())
     for name, state in meta["state"].items():
         array: Any = names[name].array

@@ -36,7 +36,7 @@ ISAAC = imcsim.load_hardware("isaac").replace({"weights.bits": 8, "inputs.bits":
 STUDY: dict[str, tuple[imcsim.Hardware, tuple[int, ...]]] = {
     "differential": (BASE, (4, 5, 6, 7, 8, 9, 10)),
     "offset": (BASE.replace({"weights.encoding": "offset"}), (5, 6, 7, 8)),
-    "isaac": (ISAAC, (6, 7, 8)),
+    "isaac": (ISAAC, (7, 8)),
 }
 
 
@@ -113,7 +113,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="resnet20", choices=zoo.available(), help="a network with weights in the package")
-    parser.add_argument("--images", type=int, default=2000, help="test images")
+    parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the table and the figure")
     return parser.parse_args()

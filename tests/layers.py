@@ -1,4 +1,5 @@
-"""Torch layers with every option they have, and inputs for them: one table for exactness, gradients and the contract."""
+"""Torch layers with every option they have, and inputs for them: one table for exactness, gradients and the
+contract."""
 
 from __future__ import annotations
 
@@ -22,8 +23,11 @@ class LayerCase:
     def build(self, dtype: torch.dtype = torch.float64) -> nn.Module:
         return self.kind(*self.args, **self.options, dtype=dtype)
 
-    def whole_numbers(self, top_weight: int, top_input: int, *, signed: bool, seed: int = 0) -> tuple[nn.Module, Tensor]:
-        """A layer with whole weights up to exactly `top_weight` (scale 1) and whole inputs up to `top_input`.
+    def whole_numbers(
+        self, top_weight: int, top_input: int, *, signed: bool, seed: int = 0
+    ) -> tuple[nn.Module, Tensor]:
+        """A layer with whole weights up to exactly `top_weight` in every output (scales 1) and whole inputs
+        up to `top_input`.
 
         Magnitude 1 alone means +-1, without zeros.
         """
@@ -32,11 +36,18 @@ class LayerCase:
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.copy_(whole(parameter.shape, top_weight, generator, signed=True))
-            layer.weight.view(-1)[0] = top_weight
+            matrix = layer.weight.view(1, *layer.weight.shape)
+            if "Transpose" in type(layer).__name__:
+                matrix = layer.weight.unflatten(0, (layer.groups, -1)).transpose(1, 2)
+            matrix.unsqueeze(-1).flatten(3)[:, :, 0, 0] = (
+                top_weight  # in every output, for scales per channel
+            )
         return layer, whole(self.shape, top_input, generator, signed=signed)
 
     def inputs(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-        return torch.randn(self.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        return torch.randn(self.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(
+            dtype
+        )
 
 
 def whole(shape: Any, top: int, generator: torch.Generator, *, signed: bool) -> Tensor:

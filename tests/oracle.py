@@ -1,6 +1,8 @@
-"""A dense loop over arrays, reads, cycles, slices and columns that says what a linear layer on crossbars computes.
+"""A dense loop over arrays, reads, cycles, slices and columns that says what a linear layer on crossbars
+computes.
 
-Written from the contract's "Arithmetic", not from the package, and sharing nothing with it: a chip is a plain dict, currents
+Written from the contract's "Arithmetic", not from the package, and sharing nothing with it: a chip is a
+plain dict, currents
 are exact rational numbers in units of one fully-on cell, and every conversion is the formula
 
     adc(v) = rint((clip(v, lo, hi) - lo) q) / q + lo,   q = (codes - 1) / (hi - lo).
@@ -27,7 +29,8 @@ TIE = Fraction(1, 10**9)
 """Conversions closer than this (in LSB) to the middle between two codes may fall on either."""
 
 
-# ------------------------------------------------------------------------------------------------ weights and inputs
+# ------------------------------------------------------------------------------------------------ weights
+# and inputs
 
 
 def weight_codes(w: Floats, chip: Chip) -> tuple[Ints, Floats]:
@@ -67,7 +70,8 @@ def blocks(inputs: int, rows: int, how: str) -> list[range]:
     return [range(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-# ------------------------------------------------------------------------------------------------------- the encodings
+# -------------------------------------------------------------------------------------------------------
+# the encodings
 
 
 @dataclass
@@ -93,8 +97,8 @@ def slices_of(w_int: Ints, chip: Chip) -> list[Slice]:
     if encoding == "xnor":
         return [Slice(1, 2, (w_int > 0).astype(np.int64), (w_int <= 0).astype(np.int64))]
     if encoding in ("offset", "isaac"):
-        if bits == 1:
-            return [Slice(1, 2, (w_int + 1) // 2)]
+        if bits == 1:  # the contract's w_int + 1 is 0 or 2: one bit of weight 2
+            return [Slice(2 ** widths_of(1, cell_bits)[0] - 1, 2, (w_int + 1) // 2)]
         stored, need = w_int + 2 ** (bits - 1), bits
     elif encoding == "twos_complement":
         stored, need = w_int % 2 ** (bits - 1), bits - 1
@@ -121,7 +125,8 @@ def slices_of(w_int: Ints, chip: Chip) -> list[Slice]:
 
 @dataclass
 class Pulses:
-    """Digits of the input codes: one (weight, digits) pair a converted cycle; `full` drives a line fully on."""
+    """Digits of the input codes: one (weight, digits) pair a converted cycle; `full` drives a line fully
+    on."""
 
     full: int
     shift: int
@@ -148,7 +153,8 @@ def pulses_of(x_int: Ints, chip: Chip, signed: bool) -> Pulses:
     return pulses
 
 
-# ----------------------------------------------------------------------------------------------------- the converter
+# ----------------------------------------------------------------------------------------------------- the
+# converter
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,8 @@ class Adc:
         return (min(max(v, self.lo), self.hi) - self.lo) * (self.codes - 1) / (self.hi - self.lo)
 
     def value(self, v: Fraction) -> tuple[Fraction, bool]:
-        """What the digital side takes it for, and whether rounding errors can put it on the other side of a middle.
+        """What the digital side takes it for, and whether rounding errors can put it on the other side of a
+        middle.
 
         They cannot where g_min is 0 and the ends are whole fractions: then level counts decide, exactly.
         """
@@ -175,7 +182,8 @@ class Adc:
 
 
 def converter(chip: Chip, top: int, full: int, bipolar: bool, calibrated: Fraction | None) -> Adc:
-    """The converter of a slice whose cells have levels up to `top` (half levels count when they are converted)."""
+    """The converter of a slice whose cells have levels up to `top` (half levels count when they are
+    converted)."""
     adc = _converter(chip, top, full, bipolar, calibrated)
     short = max(end.denominator for end in (adc.lo, adc.hi)) < 1 << 20
     return replace(adc, decided=g_min_of(chip) == 0 and chip["adc"]["range"] != "calibrated" and short)
@@ -205,6 +213,9 @@ def _converter(chip: Chip, top: int, full: int, bipolar: bool, calibrated: Fract
             hi = rows * (1 - g_min)
         else:
             hi = Fraction(rows // 2 if weights["encoding"] == "xnor" else rows)
+        signed = signed and hi > 0  # isaac on one row of 1-bit cells: [0, 0]
+        if adc["kind"] == "auto":
+            kind = "symmetric" if signed else "uniform"
         levels = hi / level
         half = 2 ** (bits - 1) - 1
         if kind == "symmetric":
@@ -235,7 +246,8 @@ def g_min_of(chip: Chip) -> Fraction:
     return Fraction(0) if ratio is None or math.isinf(ratio) else 1 / Fraction(ratio)
 
 
-# --------------------------------------------------------------------------------------------------------- the layer
+# ---------------------------------------------------------------------------------------------------------
+# the layer
 
 
 @dataclass
@@ -311,14 +323,13 @@ def integer_product(
         converters.append(
             None if adc is None else converter(chip, part.top * halves, pulses.full, pulses.bipolar, own)
         )
-    unit_adc = (
-        converter(chip, slices[0].top, pulses.full, pulses.bipolar, unit_calibrated) if unit else None
-    )
+    unit_adc = converter(chip, slices[0].top, pulses.full, pulses.bipolar, unit_calibrated) if unit else None
 
     # A code stands for levels: the known part of g_min goes, and with snap the rest is a whole level.
     @cache
     def read(q: int, levels: Fraction, drive: int, baseline: bool) -> tuple[Fraction, bool]:
-        """Levels that the digital side takes a column for; `levels` above g_min, `drive` the sum of digits."""
+        """Levels that the digital side takes a column for; `levels` above g_min, `drive` the sum of
+        digits."""
         part, convert = (slices[0], unit_adc) if q < 0 else (slices[q], converters[q])
         fine = 2 if q >= 0 and digital and chip["weights"]["sided"] == "two" else 1
         per_level = (1 - g_min) / (part.top * pulses.full)
@@ -333,7 +344,9 @@ def integer_product(
         return seen, tie
 
     lines_a_weight = 2 if xnor else 1
-    for array in blocks(w_int.shape[1], chip["array"]["rows"] // lines_a_weight, chip["weights"]["partition"]):
+    for array in blocks(
+        w_int.shape[1], chip["array"]["rows"] // lines_a_weight, chip["weights"]["partition"]
+    ):
         flipped = {}
         for s, part in enumerate(slices):
             for o in range(outputs):

@@ -1,6 +1,7 @@
 """Hypothesis strategies: chips, and matrices to put on them.
 
-Chips stay small (a few dozen rows) so that a dense loop can follow; what they cover is every encoding, width, digit, signed
+Chips stay small (a few dozen rows) so that a dense loop can follow; what they cover is every encoding,
+width, digit, signed
 encoding, partition, readout order, range and kind of converter that the description allows together.
 """
 
@@ -28,7 +29,9 @@ def examples(count: int) -> settings:
 
 
 @st.composite
-def weight_tables(draw: st.DrawFn, encodings: tuple[str, ...] = ENCODINGS, max_bits: int = 8) -> dict[str, Any]:
+def weight_tables(
+    draw: st.DrawFn, encodings: tuple[str, ...] = ENCODINGS, max_bits: int = 8
+) -> dict[str, Any]:
     encoding = draw(st.sampled_from(encodings))
     table: dict[str, Any] = {
         "encoding": encoding,
@@ -41,8 +44,10 @@ def weight_tables(draw: st.DrawFn, encodings: tuple[str, ...] = ENCODINGS, max_b
         return table | {"bits": 2, "cell_bits": 1, "sided": draw(st.sampled_from(["one", "two"]))}
     bits = draw(st.integers(2 if encoding == "twos_complement" else 1, max_bits))
     need = bits if encoding in ("offset", "isaac") else max(bits - 1, 1)
-    if draw(st.booleans()):
-        cell_bits: int | list[int] = draw(st.integers(1, min(need, 5)))
+    if bits == 1 and encoding in ("offset", "isaac"):
+        cell_bits: int | list[int] = 1
+    elif draw(st.booleans()):
+        cell_bits = draw(st.integers(1, min(need, 5)))
     else:
         cell_bits = []
         while sum(cell_bits) < need:
@@ -121,7 +126,8 @@ def chips(
 ) -> dict[str, Any]:
     """Tables of a valid description.
 
-    converters: "any"; "none": ideal; "enough": the full range with at least the bits of the law; "short": fewer.
+    converters: "any"; "none": ideal; "enough": the full range with at least the bits of the law; "short":
+    fewer.
     """
     weights = draw(weight_tables(encodings, max_bits))
     encoding = weights["encoding"]
@@ -182,14 +188,21 @@ def hardwares(**options: Any) -> st.SearchStrategy[Hardware]:
 
 
 @st.composite
-def matrices(draw: st.DrawFn, chip: dict[str, Any], max_inputs: int = 40) -> tuple[np.ndarray, np.ndarray, float]:
+def matrices(
+    draw: st.DrawFn, chip: dict[str, Any], max_inputs: int = 40
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Weights (outputs, inputs), inputs (vectors, inputs) and the input range, in float64.
 
-    Inputs lie near the middle of their codes' cells, so that rounding them never depends on the last bit; some lie beyond
+    Inputs lie near the middle of their codes' cells, so that rounding them never depends on the last bit;
+    some lie beyond
     the range, some are zero.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    outputs, inputs, vectors = draw(st.integers(1, 4)), draw(st.integers(1, max_inputs)), draw(st.integers(1, 3))
+    outputs, inputs, vectors = (
+        draw(st.integers(1, 4)),
+        draw(st.integers(1, max_inputs)),
+        draw(st.integers(1, 3)),
+    )
     w = rng.normal(size=(outputs, inputs)) * 10.0 ** draw(st.integers(-2, 1))
     w *= rng.random(w.shape) < draw(st.sampled_from([0.5, 1.0]))
     if draw(st.booleans()):  # full scale: the largest sums

@@ -43,7 +43,7 @@ def set_calibrated_ends(sim: nn.Module, chip: dict[str, Any], ends: list[Fractio
     g_min = oracle.g_min_of(full_tables(array.hardware))
     level = [(1 - g_min) / (top * array.pulses.digit_max) for top in tops]
     highs = [float(end / one) for end, one in zip(ends, level, strict=False)]
-    if array.stream_count == 2 * len(tops):
+    if chip["adc"]["subtract"] == "digital":
         highs = [*highs, *highs]
     if array.has_unit_column:
         highs.append(float(ends[-1] / level[0]))
@@ -124,7 +124,8 @@ def test_wide_codes(data: st.DataObject) -> None:
 @pytest.mark.parametrize("converters", ["enough", "none"])
 @given(data=st.data())
 def test_the_oracle_itself_gives_the_integer_product(converters: str, data: st.DataObject) -> None:
-    """A converter that loses nothing: the dense loop is the integer product, so the loop is right about what that is."""
+    """A converter that loses nothing: the dense loop is the integer product, so the loop is right about
+    what that is."""
     chip = data.draw(chips(converters=converters, finite_ratio=False))
     w, x, full = data.draw(matrices(chip))
     signed = chip["inputs"]["signed"]
@@ -137,7 +138,8 @@ def test_the_oracle_itself_gives_the_integer_product(converters: str, data: st.D
 
 @pytest.mark.oracle
 def test_text_examples_of_bits() -> None:
-    """128 rows, 2-bit cells, 1-bit pulses: 9 bits (offset, digital subtraction), 10 (differential), 8 (isaac)."""
+    """128 rows, 2-bit cells, 1-bit pulses: 9 bits (offset, digital subtraction), 10 (differential), 8
+    (isaac)."""
     base = {"device": {"on_off_ratio": float("inf")}, "array": {"rows": 128}}
     for encoding, subtract, bits in (
         ("offset", "analog", 9),

@@ -10,7 +10,8 @@ SCALED_FLOAT32 = 1e-6
 """The same, with inputs scaled and the result stored in float32 (2^-24 each)."""
 
 ORACLE_FLOAT64 = 1e-10
-"""Relative to the largest output: sums of a few thousand codes times an LSB that is no whole number of levels."""
+"""Relative to the largest output: sums of a few thousand codes times an LSB that is no whole number of
+levels."""
 
 ORACLE_FLOAT32 = 2e-6
 """The same in a float32 model."""
@@ -22,7 +23,8 @@ BATCH_CUT = 1e-5
 """API.md section 1: relative, where levels are real numbers."""
 
 CODES_ONE_STEP_OFF = 1e-3
-"""API.md section 1: the fraction of codes that a batch cut may move by one step where levels are real numbers."""
+"""API.md section 1: the fraction of codes that a batch cut may move by one step where levels are real
+numbers."""
 
 GRADIENT_FLOAT64 = 1e-10
 """Relative to the largest gradient: another order of the same float64 sums."""
@@ -41,7 +43,8 @@ TOP1_POINTS = 0.3
 
 TOP1_POINTS_8_BIT_ADC = 1.0
 SQNR_DB_8_BIT_ADC = 25.0
-"""Issue 2: 8-bit calibrated differential converters: points of top-1, and at least so many dB on the logits."""
+"""Issue 2: 8-bit calibrated differential converters: points of top-1, and at least so many dB on the
+logits."""
 
 Z = 4.0
 """Standard errors allowed in statistical tests: 1 in 16,000 with a fresh seed, never with the fixed ones."""

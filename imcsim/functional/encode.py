@@ -58,7 +58,7 @@ def slicing(encoding: str, bits: int, cell_bits: int | tuple[int, ...]) -> Slici
         MappingError: widths that do not add up to the bits to be sliced; says how many are needed.
     """
     if encoding == "xnor" or (bits == 1 and encoding in ("offset", "isaac")):
-        return Slicing((1,), (2,), 1, paired=False)
+        return Slicing((cell_bits,) if isinstance(cell_bits, int) else cell_bits, (2,), 1, paired=False)
     whole = encoding in ("offset", "isaac")
     need = bits if whole else max(bits - 1, 1)
     widths = (cell_bits,) * -(-need // cell_bits) if isinstance(cell_bits, int) else cell_bits

@@ -50,7 +50,9 @@ class Layout(NamedTuple):
     magnitude_bits: int  # without it
     sign_part: int  # the part that holds signs, or -1
     quad_plane: NDArray[np.int64]  # (quads,) first plane of each
-    by_vector: bool  # for float tables: patterns are entries' offsets, a vector's four planes side by side
+    merged: int  # blocks of vectors whose planes lie side by side in `patterns`
+    place: int  # left shift of a pattern
+    by_vector: bool  # for float tables: a vector's four planes side by side
 
 
 class Segments(NamedTuple):
@@ -83,9 +85,9 @@ def interleave(isa: Any, planes: Any, lanes: Any, target: Any) -> Any:
 
 @kernel
 def emit_patterns(
-    isa: InstructionSet, layout: Layout, codes: NDArray[np.uint8], out: NDArray[np.uint8]
+    isa: InstructionSet, layout: Layout, codes: NDArray[np.uint8], first_plane: int, out: NDArray[np.uint8]
 ) -> None:
-    """Pick the digits of one block.
+    """Pick the digits of one block; its planes are `first_plane` and the next of `out`.
 
     Shapes: codes (parts, rows, lanes and spill); out (groups, planes, lanes), or by vector (groups, quads x
         4, lanes) where each quad's bytes are [vector][plane], vectors in the order of `interleave`.
@@ -94,7 +96,6 @@ def emit_patterns(
     source, target = codes.ctypes.data, out.ctypes.data
     places = layout.rows.shape[1]
     one = splat_u8(isa, 1)
-    place = 4 if layout.by_vector else 0
     own = np.zeros((max(4, len(layout.part)), lanes), np.uint8)
     for group in range(layout.rows.shape[0]):
         for plane in range(len(layout.part)):
@@ -111,11 +112,11 @@ def emit_patterns(
                             load(isa, source + layout.sign_part * part_stride + row * stride), one
                         )
                         digit = or_bits(digit, shift_left_i16(sign, layout.magnitude_bits))
-                    pattern = or_bits(pattern, shift_left_i16(digit, j * layout.digit_bits + place))
+                    pattern = or_bits(pattern, shift_left_i16(digit, j * layout.digit_bits + layout.place))
             if layout.by_vector:
                 store(own.ctypes.data + plane * lanes, pattern)
             else:
-                store(target + (group * out.shape[1] + plane) * lanes, pattern)
+                store(target + (group * out.shape[1] + first_plane + plane) * lanes, pattern)
         if layout.by_vector:
             for i in range(len(layout.quad_plane)):
                 planes = own.ctypes.data + layout.quad_plane[i] * lanes
@@ -170,10 +171,10 @@ def pack_matrix(
     """Pack blocks `first` to `last` of matrices; block b of layer group g is number ``g blocks + b``.
 
     Shapes: parts (parts, layer groups, vectors, rows), vectors and rows padded to whole blocks and to
-        multiples of 16; patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks,
-        reads, lanes), no reads: not wanted.
+        multiples of 16; patterns (layer groups, blocks / merged, groups, planes, lanes); sums (layer groups,
+        blocks, reads, lanes), no reads: not wanted.
     """
-    lanes, blocks = patterns.shape[4], patterns.shape[1]
+    lanes, blocks, merged = patterns.shape[4], sums.shape[1], layout.merged
     rows = parts.shape[3]
     codes = np.zeros((parts.shape[0], rows, lanes + SPILL), np.uint8)
     for item in range(first, last):
@@ -184,7 +185,7 @@ def pack_matrix(
                 for row in range(0, rows, 16):
                     target = codes.ctypes.data + (p * rows + row) * (lanes + SPILL) + lane
                     transpose16(source + lane * rows + row, rows, target, lanes + SPILL)
-        emit_patterns(isa, layout, codes, patterns[g, b])
+        emit_patterns(isa, layout, codes, b % merged * len(layout.part), patterns[g, b // merged])
         if sums.shape[2]:
             sum_codes(layout, codes, sums[g, b])
 
@@ -206,7 +207,7 @@ def pack_patches(
 
     Shapes: image: bytes of all parts; patterns and sums as for `pack_matrix`.
     """
-    lanes, blocks = patterns.shape[4], patterns.shape[1]
+    lanes, blocks, merged = patterns.shape[4], sums.shape[1], layout.merged
     rows, parts = len(segments.tap), len(image) // segments.part
     stride = lanes + SPILL
     codes = np.zeros((parts, rows, stride), np.uint8)
@@ -230,13 +231,13 @@ def pack_patches(
                 for i in range(pieces):
                     for done in range(0, length[i], 16):
                         copy16(tap + corner[i] + done, target + lane_of[i] + done)
-        emit_patterns(isa, layout, codes, patterns[g, b])
+        emit_patterns(isa, layout, codes, b % merged * len(layout.part), patterns[g, b // merged])
         if sums.shape[2]:
             sum_codes(layout, codes, sums[g, b])
 
 
 def layout_arrays(
-    planes: Planes, groups: Groups, reads: tuple[tuple[int, int], ...], by_vector: bool
+    planes: Planes, groups: Groups, reads: tuple[tuple[int, int], ...], place: int | None
 ) -> Layout:
     """`Planes` and `Groups` in the form that the kernels take.
 
@@ -244,7 +245,7 @@ def layout_arrays(
         planes: where digits sit.
         groups: which rows go together.
         reads: ranges of rows driven together.
-        by_vector: for float tables.
+        place: for float tables: left shift of a pattern; None: byte tables.
 
     Returns:
         The arrays.
@@ -263,5 +264,7 @@ def layout_arrays(
         magnitude,
         planes.parts if planes.signed else -1,
         np.array([q[0] for q in planes.quads], np.int64),
-        by_vector,
+        planes.merged(place is not None),
+        place or 0,
+        place is not None,
     )

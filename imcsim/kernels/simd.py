@@ -34,16 +34,20 @@ class InstructionSet:
         name: for messages.
         lanes: bytes in a register, which is the number of input vectors a byte kernel handles at once.
         index_bits: a table in a register has ``2^index_bits`` one-byte entries.
+        float_registers: tables of floats are looked up in registers too, which pays where permuting is as fast
+            as loading.
     """
 
     name: str
     lanes: int
     index_bits: int
+    float_registers: bool = False
 
 
 AVX2 = InstructionSet("avx2", lanes=32, index_bits=4)
 AVX512 = InstructionSet("avx512", lanes=64, index_bits=4)
 AVX512_VBMI = InstructionSet("avx512vbmi", lanes=64, index_bits=6)
+AVX512_PERMUTE = InstructionSet("avx512vbmi, floats permuted", lanes=64, index_bits=6, float_registers=True)
 
 
 def available() -> list[InstructionSet]:
@@ -55,7 +59,9 @@ def available() -> list[InstructionSet]:
         if has.get("avx512bw") and has.get("avx512vl"):
             out.insert(0, AVX512)
             if has.get("avx512vbmi"):
-                out.insert(0, AVX512_VBMI)
+                permutes = llvmlite.binding.get_host_cpu_name().startswith("znver")
+                out = [AVX512_VBMI, AVX512_PERMUTE, *out]
+                out = [AVX512_PERMUTE, AVX512_VBMI, *out[2:]] if permutes else out
     return out
 
 

@@ -136,6 +136,20 @@ def load_floats(context: Any, address: Any) -> Any:
 
 
 @instruction
+def look_up_floats(context: Any, low: Any, high: Any, index: Any) -> Any:
+    """Entries of a table of 32 floats in two registers; AVX-512 only.
+
+    The five lowest bits of each float's place are its index.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        index = builder.bitcast(values[2], ir.VectorType(I32, 16))
+        return emit_call(builder, "llvm.x86.avx512.vpermi2var.ps.512", _VF, values[0], index, values[1])
+
+    return FLOATS(FLOATS, FLOATS, FLOATS), generate
+
+
+@instruction
 def splat_floats(context: Any, value: Any) -> Any:
     """The same float sixteen times."""
 

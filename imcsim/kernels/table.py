@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("imcsim")
 PATTERN_BYTES = 16 << 20  # packed patterns in memory at once
-FLOAT_INDEX_BITS = 4  # tables of float32 have sixteen entries
+FLOAT_INDEX_BITS = 4  # tables of float32 in memory have sixteen entries
+REGISTER_INDEX_BITS = 5  # in registers, thirty-two
 VECTORS_AT_ONCE = 1024  # that share a walk over float32 tables
 TOTAL_BYTES = 256 << 10  # totals that stay in the second-level cache
 
@@ -130,7 +131,7 @@ class Tables:
         isa: what the kernels are compiled for.
         planes: where the digits of an input code sit.
         layout: the same for the packer.
-        arrays: `LevelTables` or `CurrentTables`.
+        arrays: `LevelTables`, `CurrentTables` or `RegisterTables`.
         factors: (streams,) gain times step.
         constants: (layer groups, streams, outputs) added to the totals.
         shape: layer groups, inputs, outputs.
@@ -177,7 +178,8 @@ def build(
         raise EngineError(f"engine 'table': {reason}; use engine = 'matmul'")
     _announce()
     from imcsim.kernels.pack import layout_arrays
-    from imcsim.kernels.table_build import LevelBuilder, build_currents
+    from imcsim.kernels.table_build import LevelBuilder
+    from imcsim.kernels.table_build_floats import FOLDED_TOP, build_currents, build_registers
 
     isa = isa or instruction_set()
     assert isa is not None  # supports() said so
@@ -193,15 +195,20 @@ def build(
         builder = LevelBuilder(isa, columns, cells, per_level, converters, layout, groups)
         if builder.fits:
             arrays, constants = builder.tables()
-            packing = layout_arrays(layout, groups, columns.reads, by_vector=False)
+            packing = layout_arrays(layout, groups, columns.reads, place=None)
             return Tables(isa, layout, packing, arrays, factors, constants, shape, exact=True)
+    if isa.float_registers and per_level is None and max(c.top for c in converters) <= FOLDED_TOP:
+        groups = table_plan.groups(columns.reads, REGISTER_INDEX_BITS // layout.digit_bits)
+        registers, constants = build_registers(columns, cells, converters, layout, groups)
+        packing = layout_arrays(layout, groups, columns.reads, place=0)
+        return Tables(isa, layout, packing, registers, factors, constants, shape, exact=False)
     groups = table_plan.groups(columns.reads, FLOAT_INDEX_BITS // layout.digit_bits)
     built = build_currents(columns, cells, per_level, converters, layout, groups)
     if built is None:
         raise EngineError(
             "engine 'table': no float32 constants give the converters' codes; use engine = 'matmul'"
         )
-    packing = layout_arrays(layout, groups, columns.reads, by_vector=True)
+    packing = layout_arrays(layout, groups, columns.reads, place=FLOAT_INDEX_BITS)
     return Tables(isa, layout, packing, *built[:1], factors, built[1], shape, exact=per_level is not None)
 
 
@@ -277,7 +284,7 @@ def stream_sums(x_int: Tensor, tables: Tables, finish: Finish | None = None) -> 
         ) -> None:
             pack.pack_matrix(tables.isa, tables.layout, array, first, last, patterns, sums)
 
-        spread(patterns.shape[0] * patterns.shape[1], pack_some)
+        spread(sums.shape[0] * sums.shape[1], pack_some)
         _run(tables, finish, target, patterns, sums, start, stop, out)
     return out
 
@@ -333,7 +340,7 @@ def conv_stream_sums(
                 tables.isa, tables.layout, segments, image, start, stop, first, last, patterns, sums
             )
 
-        spread(patterns.shape[0] * patterns.shape[1], pack_some)
+        spread(sums.shape[0] * sums.shape[1], pack_some)
         _run(tables, finish, target, patterns, sums, start, stop, out)
     return out
 
@@ -341,16 +348,17 @@ def conv_stream_sums(
 def _slabs(vectors: int, tables: Tables) -> list[tuple[int, int]]:
     """Ranges of vectors whose patterns stay within `PATTERN_BYTES`."""
     each = tables.shape[0] * len(tables.layout.rows) * tables.planes.stored(tables.layout.by_vector)
-    size = max(1, PATTERN_BYTES // each // tables.isa.lanes) * tables.isa.lanes
+    unit = tables.isa.lanes * tables.layout.merged
+    size = max(1, PATTERN_BYTES // each // unit) * unit
     return [(start, min(vectors, start + size)) for start in range(0, vectors, size)]
 
 
 def _pattern_arrays(tables: Tables, layer_groups: int, vectors: int, finish: Finish) -> tuple[Any, Any]:
     lanes = tables.isa.lanes
-    blocks = -(-vectors // lanes)
+    blocks, merged = -(-vectors // lanes), tables.layout.merged
     stored = tables.planes.stored(tables.layout.by_vector)
-    shape = (layer_groups, blocks, len(tables.layout.rows), stored, lanes)
-    blank = stored > len(tables.planes.part)
+    shape = (layer_groups, -(-blocks // merged), len(tables.layout.rows), stored, lanes)
+    blank = stored > len(tables.planes.part) * merged or blocks % merged > 0
     reads = 0 if finish.coefficients is None else len(tables.layout.reads)
     return table_plan.aligned(shape, np.uint8, blank), np.empty(
         (layer_groups, blocks, reads, lanes), np.int32
@@ -371,6 +379,7 @@ def _run(
     from imcsim.kernels.table_currents import run_currents
     from imcsim.kernels.table_levels import LevelTables, run_levels
     from imcsim.kernels.table_output import Epilogue, Target
+    from imcsim.kernels.table_registers import TOGETHER, RegisterTables, run_registers
 
     layer_groups, _, outputs = tables.shape
 
@@ -397,7 +406,10 @@ def _run(
     run: Any
     if isinstance(arrays, LevelTables):
         run, parts = run_levels, arrays.pairs.shape[1]
-        at_once = TOTAL_BYTES // (arrays.streams * arrays.outputs * lanes * 4)
+        at_once = TOTAL_BYTES // (arrays.streams * arrays.outputs * arrays.merged * lanes * 4)
+    elif isinstance(arrays, RegisterTables):
+        run, parts = run_registers, arrays.outputs // TOGETHER
+        at_once = VECTORS_AT_ONCE // lanes
     else:
         run, parts = run_currents, arrays.outputs // 16
         at_once = VECTORS_AT_ONCE // lanes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from imcsim.functional.adc import Converter
 from imcsim.functional.mvm import Columns
-from imcsim.kernels import table_currents
 from imcsim.kernels.simd import InstructionSet
 from imcsim.kernels.table_adc import INT16_MAX, Constants, codes_of, constants
-from imcsim.kernels.table_currents import COLUMNS, CurrentTables
+from imcsim.kernels.table_entries import byte_entries, chunk_sizes
 from imcsim.kernels.table_levels import (
     AFFINE,
     BYTE,
@@ -27,10 +26,8 @@ from imcsim.kernels.table_levels import (
     OFFSET,
     SIGN,
     LevelTables,
-    build_entries,
-    chunk_sizes,
 )
-from imcsim.kernels.table_plan import Groups, Planes, aligned
+from imcsim.kernels.table_plan import Groups, Planes, aligned, merged_weights
 
 COLUMNS_AT_ONCE = 256  # streams x outputs whose tables for one read stay in the second-level cache
 
@@ -104,7 +101,8 @@ def quad_fields(planes: Planes) -> NDArray[np.int64]:
         return (low & mask) | ((high & mask) << bits)
 
     rows = []
-    for first, w, shift in planes.quads:
+    for first, weights, shift in planes.quads:
+        w = merged_weights(weights, planes.merged(by_vector=False))
         row = [first, shift, packed(w[0], w[1], 8), packed(w[2], w[3], 8)]
         row += [packed(s * w[i], s * w[i + 1], 16) for s in (1, -1) for i in (0, 2)]
         rows.append(row)
@@ -157,7 +155,7 @@ class LevelBuilder:
                     count = len(here)
                     out = self.entries[at : at + pairs * count * 2 * width].reshape(pairs, count, 2, width)
                     minima, spans = (np.zeros((count, pairs * 2), np.int64) for _ in range(2))
-                    build_entries(here, self.planes.digit_values, width, out, minima, spans)
+                    byte_entries(here, self.planes.digit_values, width, out, minima, spans)
                     if spans.max(initial=0) > 255:
                         return False
                     chunk_sizes(spans.reshape(count, pairs, 2), self.chunks[g, o, r])
@@ -247,6 +245,7 @@ class LevelBuilder:
             quad_fields(self.planes),
             self.cut.block,
             self.cut.streams,
+            self.planes.merged(by_vector=False),
         )
         zeros = np.array([c.zero for c in self.converters])[self.stream_of].reshape(-1, 2)
         missing = (sum(self.planes.train.weights) * signs * (bases - zeros)).sum(2)
@@ -266,94 +265,3 @@ class LevelBuilder:
         split = values.reshape(layer_groups, parts, self.cut.streams, self.cut.block)
         joined = np.moveaxis(split, 1, 2).reshape(layer_groups, self.cut.streams, parts * self.cut.block)
         return np.ascontiguousarray(joined[..., : self.cut.outputs])
-
-
-def build_currents(
-    columns: Columns,
-    cells: NDArray[np.float64],
-    per_level: int | None,
-    converters: tuple[Converter, ...],
-    planes: Planes,
-    groups: Groups,
-) -> tuple[CurrentTables, NDArray[np.int64]] | None:
-    """Tabulate cells as float32.
-
-    Shapes: cells (layer groups, streams, inputs, outputs).
-
-    Args:
-        columns: how they are read.
-        cells: their levels, with any baseline.
-        per_level: cells are multiples of ``1 / per_level`` and codes must be exact; None: real numbers.
-        converters: one a stream.
-        planes: where digits sit.
-        groups: which rows go together.
-
-    Returns:
-        The arrays for the kernel and the constant that the totals of each (layer group, stream, output) lack;
-        None where no float32 constants reproduce a converter on whole levels.
-    """
-    layer_groups, streams, _, outputs = cells.shape
-    padded = -(-outputs // COLUMNS) * COLUMNS
-    parts, start = padded // COLUMNS, groups.start
-    values = planes.drives
-    shape = (layer_groups, parts, streams, len(groups.rows), 16, COLUMNS)
-    entries = aligned(shape, np.float32)
-    for g in range(layer_groups):
-        for q in range(streams):
-            own = np.zeros((cells.shape[2] + 1, padded))
-            own[:-1, :outputs] = cells[g, q]
-            for o in range(parts):
-                here = np.ascontiguousarray(own[:, o * COLUMNS : (o + 1) * COLUMNS][groups.rows])
-                table_currents.build_entries(here, values, entries[g, o, q])
-    found = [_float_constants(cells[:, q], columns, c, per_level, values) for q, c in enumerate(converters)]
-    if not all(c.exact for c in found):
-        return None
-    flips = np.ones((len(columns.reads), layer_groups, streams, outputs), np.float32)
-    if columns.flip is not None:
-        flips[:] = columns.flip.cpu().numpy()
-    signs = np.zeros((layer_groups, len(columns.reads), streams, padded), np.float32)
-    signs[..., :outputs] = np.moveaxis(flips, 1, 0)
-
-    def per_column(of_stream: list[np.float32]) -> NDArray[np.float32]:
-        return np.repeat(np.array(of_stream, np.float32)[:, None], padded, axis=1)
-
-    quads = planes.quads
-    arrays = CurrentTables(
-        entries.reshape(-1),
-        per_column([c.scale for c in found]),
-        per_column([c.origin for c in found]),
-        per_column([np.float32(c.top) for c in found]),
-        signs,
-        start,
-        np.array([q[1] for q in quads], np.float32),
-        np.array([q[2] for q in quads], np.int64),
-        padded,
-        streams,
-    )
-    zeros = np.array([c.zero for c in converters], np.int64)
-    missing = -sum(planes.train.weights) * zeros[:, None] * flips.astype(np.int64).sum(0)
-    return arrays, missing
-
-
-def _float_constants(
-    cells: NDArray[np.float64],
-    columns: Columns,
-    converter: Converter,
-    per_level: int | None,
-    values: NDArray[np.float64],
-) -> Constants:
-    """Constants for one stream, in codes per level; for whole levels checked over those that can occur."""
-    if per_level is None:
-        scale, origin = np.float32(converter.num / converter.den), np.float32(converter.origin)
-        if converter.ties_up:  # a current of exactly zero is a tie where zero is midway between two codes
-            origin += np.spacing(np.float32(max(1.0, converter.top)))
-        return Constants(scale, np.float32(0), origin, converter.top, identity=False, exact=True)
-    low = high = 0.0
-    for first, last in columns.reads:
-        own = cells[:, first:last]
-        positive, negative = own.clip(min=0).sum(1), own.clip(max=0).sum(1)
-        high = max(high, float((positive * values.max() + negative * values.min()).max(initial=0)))
-        low = min(low, float((negative * values.max() + positive * values.min()).min(initial=0)))
-    found = constants(converter, per_level, round(low * per_level), round(high * per_level))
-    alone = found.exact and found.remainder == 0  # this kernel has no remainder
-    return replace(found, scale=np.float32(found.scale * per_level), exact=alone)

@@ -43,9 +43,13 @@ class CurrentTables(NamedTuple):
     Axes: g layer group, o block, q stream, r read.
     """
 
-    entries: NDArray[np.float32]  # [g][o][q][r][row group][entry][column] flat
-    scales: NDArray[np.float32]  # (streams, outputs) codes per level
-    origins: NDArray[np.float32]  # (streams, outputs)
+    entries: NDArray[
+        np.float32
+    ]  # [g][o][q][r][row group][entry][column] flat; folded: in codes, else in levels
+    starts: NDArray[np.float32]  # (streams, outputs) what sums start from; folded: the code of zero current
+    scales: NDArray[np.float32]  # (streams, outputs) codes per level, and
+    origins: NDArray[np.float32]  # (streams, outputs) the code of zero current, where they are not folded in
+    clips: NDArray[np.uint8]  # (g, o, streams, reads) 0: no input brings a code below 0 or above the highest
     tops: NDArray[np.float32]  # (streams, outputs) highest code
     signs: NDArray[np.float32]  # (g, reads, streams, outputs) -1: stored flipped
     group_start: NDArray[np.int64]  # (reads + 1,)
@@ -53,6 +57,7 @@ class CurrentTables(NamedTuple):
     quad_shift: NDArray[np.int64]  # (quads,)
     outputs: int  # padded to blocks of sixteen
     streams: int
+    folded: bool  # the converter's constants are in the entries
 
 
 @inlined
@@ -62,9 +67,9 @@ def entry(table: Any, pattern: Any, plane: Any) -> Any:
 
 
 @inlined
-def one_vector(table: Any, pattern: Any, stride: Any, count: Any) -> Any:
+def one_vector(table: Any, pattern: Any, stride: Any, count: Any, start: Any) -> Any:
     """Currents of one vector in four planes."""
-    a0 = a1 = a2 = a3 = splat_floats(np.float32(0))
+    a0 = a1 = a2 = a3 = start
     for _ in range(count):
         bits = load_u32(pattern)
         a0, a1 = add_floats(a0, entry(table, bits, 0)), add_floats(a1, entry(table, bits, 1))
@@ -75,9 +80,9 @@ def one_vector(table: Any, pattern: Any, stride: Any, count: Any) -> Any:
 
 
 @inlined
-def two_vectors(table: Any, pattern: Any, stride: Any, count: Any) -> Any:
+def two_vectors(table: Any, pattern: Any, stride: Any, count: Any, start: Any) -> Any:
     """Currents of two neighbouring vectors in four planes: enough sums in flight for AVX-512."""
-    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat_floats(np.float32(0))
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = start
     for _ in range(count):
         bits = load_i64(pattern)
         a0, a1 = add_floats(a0, entry(table, bits, 0)), add_floats(a1, entry(table, bits, 1))
@@ -90,16 +95,20 @@ def two_vectors(table: Any, pattern: Any, stride: Any, count: Any) -> Any:
 
 
 @inlined
-def code(current: Any, scale: Any, origin: Any, top: Any) -> Any:
-    """The code of a current: product and sum rounded each, as at build time."""
-    value = round_floats(add_floats(multiply_floats(current, scale), origin))
-    return max_floats(min_floats(value, top), splat_floats(np.float32(0)))
+def code(value: Any, folded: Any, clips: Any, scale: Any, origin: Any, top: Any) -> Any:
+    """The code of a sum; of levels, product and sum are rounded each, as at build time."""
+    if not folded:
+        value = add_floats(multiply_floats(value, scale), origin)
+    value = round_floats(value)
+    return max_floats(min_floats(value, top), splat_floats(np.float32(0))) if clips else value
 
 
 @inlined
 def add_codes(
     at: Any,
     shift: Any,
+    folded: Any,
+    clips: Any,
     scale: Any,
     origin: Any,
     top: Any,
@@ -113,10 +122,10 @@ def add_codes(
     a3: Any,
 ) -> Any:
     """Convert the currents of four planes, weigh them (whole floats, exact), add them to the totals."""
-    low = multiply_floats(code(a0, scale, origin, top), w0)
-    high = multiply_floats(code(a2, scale, origin, top), w2)
-    low = multiply_add_floats(code(a1, scale, origin, top), w1, low)
-    high = multiply_add_floats(code(a3, scale, origin, top), w3, high)
+    low = multiply_floats(code(a0, folded, clips, scale, origin, top), w0)
+    high = multiply_floats(code(a2, folded, clips, scale, origin, top), w2)
+    low = multiply_add_floats(code(a1, folded, clips, scale, origin, top), w1, low)
+    high = multiply_add_floats(code(a3, folded, clips, scale, origin, top), w3, high)
     add_to_int32(at, add_floats(low, high), shift)
 
 
@@ -141,6 +150,8 @@ def add_read(
     lanes = lanes_of(isa)
     start = tables.group_start[r]
     count = tables.group_start[r + 1] - start
+    folded, clips = tables.folded, tables.clips[g, output // COLUMNS, q, r] != 0
+    zero_code = load_floats(tables.starts[q, output:].ctypes.data)
     scale = load_floats(tables.scales[q, output:].ctypes.data)
     origin = load_floats(tables.origins[q, output:].ctypes.data)
     top = load_floats(tables.tops[q, output:].ctypes.data)
@@ -159,13 +170,15 @@ def add_read(
             at = totals + (16 * (piece % across) + 4 * (piece // across) + k) * COLUMNS * 4
             here = first + 4 * place
             if lanes == 64:
-                a0, a1, a2, a3, b0, b1, b2, b3 = two_vectors(table, here, stride, count)
-                add_codes(at, shift, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
-                add_codes(at + COLUMNS * 4, shift, scale, origin, top, w0, w1, w2, w3, b0, b1, b2, b3)
+                a0, a1, a2, a3, b0, b1, b2, b3 = two_vectors(table, here, stride, count, zero_code)
+                add_codes(at, shift, folded, clips, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+                add_codes(
+                    at + COLUMNS * 4, shift, folded, clips, scale, origin, top, w0, w1, w2, w3, b0, b1, b2, b3
+                )
             else:
                 for _ in range(2):
-                    a0, a1, a2, a3 = one_vector(table, here, stride, count)
-                    add_codes(at, shift, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
+                    a0, a1, a2, a3 = one_vector(table, here, stride, count, zero_code)
+                    add_codes(at, shift, folded, clips, scale, origin, top, w0, w1, w2, w3, a0, a1, a2, a3)
                     here += 4
                     at += COLUMNS * 4
 
@@ -236,26 +249,3 @@ def run_currents(
             finish_row(
                 sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, part, out32, out64
             )
-
-
-@kernel
-def build_entries(
-    cells: NDArray[np.float64], values: NDArray[np.float64], entries: NDArray[np.float32]
-) -> None:
-    """Tables of one stream of sixteen outputs; summed in float64.
-
-    Shapes: cells (row groups, places, 16); values: what each value of a row's bits drives; entries (row
-        groups, 16, 16).
-    """
-    sums = np.zeros((16, COLUMNS), np.float64)
-    for group in range(cells.shape[0]):
-        known = 1
-        for j in range(cells.shape[1]):
-            for d in range(1, len(values)):
-                for i in range(known):
-                    for c in range(COLUMNS):
-                        sums[d * known + i, c] = sums[i, c] + values[d] * cells[group, j, c]
-            known *= len(values)
-        for i in range(known):
-            for c in range(COLUMNS):
-                entries[group, i, c] = sums[i, c]

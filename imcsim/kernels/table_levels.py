@@ -90,6 +90,7 @@ class LevelTables(NamedTuple):
     quads: NDArray[np.int64]  # (quads, QUAD_FIELDS)
     outputs: int  # of a block, even
     streams: int
+    merged: int  # blocks of vectors whose planes lie in one quad: 4 of one plane, 2 of two, else 1
 
 
 @inlined
@@ -129,30 +130,61 @@ def add_totals(isa: Any, at: Any, p0: Any, p1: Any, p2: Any, p3: Any) -> Any:
 
 
 @inlined
+def add_pairs(isa: Any, at: Any, low: Any, high: Any, factors: Any) -> Any:
+    """Add int16 sums of vectors, low and high half of each 16, times a factor to totals."""
+    zero = splat_u8(isa, 0)
+    add_totals(
+        isa,
+        at,
+        multiply_add_i16(unpack_low_i16(low, zero), factors),
+        multiply_add_i16(unpack_high_i16(low, zero), factors),
+        multiply_add_i16(unpack_low_i16(high, zero), factors),
+        multiply_add_i16(unpack_high_i16(high, zero), factors),
+    )
+
+
+@inlined
+def add_two(isa: Any, at: Any, c0: Any, c1: Any, weights: Any, factors: Any) -> Any:
+    """Weigh byte codes of two planes, add them to totals."""
+    low = multiply_add_u8(unpack_low_u8(c0, c1), weights)
+    high = multiply_add_u8(unpack_high_u8(c0, c1), weights)
+    add_pairs(isa, at, low, high, factors)
+
+
+@inlined
 def add_bytes(
-    isa: Any, at: Any, table: Any, w01: Any, w23: Any, factor: Any, s0: Any, s1: Any, s2: Any, s3: Any
+    isa: Any,
+    merged: Any,
+    at: Any,
+    table: Any,
+    w01: Any,
+    w23: Any,
+    factor: Any,
+    s0: Any,
+    s1: Any,
+    s2: Any,
+    s3: Any,
 ) -> Any:
     """Convert one column's byte sums in four planes, weigh them, add them to its totals."""
     c0, c1 = byte_codes(isa, s0, table), byte_codes(isa, s1, table)
     c2, c3 = byte_codes(isa, s2, table), byte_codes(isa, s3, table)
     first, second = splat_i16(isa, w01), splat_i16(isa, w23)
-    low = add_i16(
-        multiply_add_u8(unpack_low_u8(c0, c1), first), multiply_add_u8(unpack_low_u8(c2, c3), second)
-    )
-    high = add_i16(
-        multiply_add_u8(unpack_high_u8(c0, c1), first), multiply_add_u8(unpack_high_u8(c2, c3), second)
-    )
-    zero, factors = splat_u8(isa, 0), splat_i32(isa, factor & 0xFFFF)
-    p0, p1 = unpack_low_i16(low, zero), unpack_high_i16(low, zero)
-    p2, p3 = unpack_low_i16(high, zero), unpack_high_i16(high, zero)
-    add_totals(
-        isa,
-        at,
-        multiply_add_i16(p0, factors),
-        multiply_add_i16(p1, factors),
-        multiply_add_i16(p2, factors),
-        multiply_add_i16(p3, factors),
-    )
+    factors, block = splat_i32(isa, factor & 0xFFFF), 4 * lanes_of(isa)
+    if merged == 1:
+        low = multiply_add_u8(unpack_low_u8(c0, c1), first)
+        high = multiply_add_u8(unpack_high_u8(c0, c1), first)
+        low = add_i16(low, multiply_add_u8(unpack_low_u8(c2, c3), second))
+        high = add_i16(high, multiply_add_u8(unpack_high_u8(c2, c3), second))
+        add_pairs(isa, at, low, high, factors)
+    elif merged == 2:
+        add_two(isa, at, c0, c1, first, factors)
+        add_two(isa, at + block, c2, c3, second, factors)
+    else:
+        zero = splat_u8(isa, 0)
+        add_two(isa, at, c0, zero, first, factors)
+        add_two(isa, at + block, c1, zero, first, factors)
+        add_two(isa, at + 2 * block, c2, zero, first, factors)
+        add_two(isa, at + 3 * block, c3, zero, first, factors)
 
 
 @inlined
@@ -164,8 +196,17 @@ def widen(isa: Any, at: Any, sums: Any) -> Any:
 
 
 @inlined
+def add_two_words(isa: Any, at: Any, c0: Any, c1: Any, weights: Any) -> Any:
+    """Weigh int16 codes of two planes, add them to totals."""
+    lanes = lanes_of(isa)
+    store(at, add_i32(load(isa, at), multiply_add_i16(unpack_low_i16(c0, c1), weights)))
+    store(at + lanes, add_i32(load(isa, at + lanes), multiply_add_i16(unpack_high_i16(c0, c1), weights)))
+
+
+@inlined
 def add_words(
     isa: Any,
+    merged: Any,
     at: Any,
     levels: Any,
     clip: Any,
@@ -190,15 +231,23 @@ def add_words(
             c2, c3 = affine_codes(c2, scale, remainder, origin), affine_codes(c3, scale, remainder, origin)
         c0, c1 = max_i16(min_i16(c0, highest), lowest), max_i16(min_i16(c1, highest), lowest)
         c2, c3 = max_i16(min_i16(c2, highest), lowest), max_i16(min_i16(c3, highest), lowest)
-        low, high = (
-            multiply_add_i16(unpack_low_i16(c0, c1), first),
-            multiply_add_i16(unpack_high_i16(c0, c1), first),
-        )
-        low = add_i32(low, multiply_add_i16(unpack_low_i16(c2, c3), second))
-        high = add_i32(high, multiply_add_i16(unpack_high_i16(c2, c3), second))
         here = at + 2 * half * lanes
-        store(here, add_i32(load(isa, here), shift_left_i32(low, shift)))
-        store(here + lanes, add_i32(load(isa, here + lanes), shift_left_i32(high, shift)))
+        if merged == 1:
+            low = multiply_add_i16(unpack_low_i16(c0, c1), first)
+            high = multiply_add_i16(unpack_high_i16(c0, c1), first)
+            low = add_i32(low, multiply_add_i16(unpack_low_i16(c2, c3), second))
+            high = add_i32(high, multiply_add_i16(unpack_high_i16(c2, c3), second))
+            store(here, add_i32(load(isa, here), shift_left_i32(low, shift)))
+            store(here + lanes, add_i32(load(isa, here + lanes), shift_left_i32(high, shift)))
+        elif merged == 2:
+            add_two_words(isa, here, c0, c1, first)
+            add_two_words(isa, here + 4 * lanes, c2, c3, second)
+        else:
+            zero = splat_u8(isa, 0)
+            add_two_words(isa, here, c0, zero, first)
+            add_two_words(isa, here + 4 * lanes, c1, zero, first)
+            add_two_words(isa, here + 8 * lanes, c2, zero, first)
+            add_two_words(isa, here + 12 * lanes, c3, zero, first)
 
 
 @kernel
@@ -226,7 +275,7 @@ def add_read(
     all_groups = tables.group_start[-1]
     first_table = ((g * tables.pairs.shape[1] + o) * all_groups + start) * pairs * 2 * width
     table, byte_tables = tables.entries.ctypes.data + first_table, tables.byte_tables.ctypes.data
-    wide = levels.ctypes.data
+    wide, merged = levels.ctypes.data, tables.merged
     pair, quads = tables.pairs[g, o, r], tables.quads
     for p in range(pairs):
         mode, q = pair[p, MODE], p // half
@@ -239,9 +288,9 @@ def add_read(
                 a0, a1, a2, a3, b0, b1, b2, b3 = group_sums(isa, index, stored * lanes, table, 0, count)
                 w01, w23 = quads[i, BYTE_WEIGHTS], quads[i, BYTE_WEIGHTS + 1]
                 codes, factor = byte_tables + pair[p, BYTE_TABLE], pair[p, SIGN] << shift
-                add_bytes(isa, total_a, codes, w01, w23, factor, a0, a1, a2, a3)
+                add_bytes(isa, merged, total_a, codes, w01, w23, factor, a0, a1, a2, a3)
                 codes, factor = byte_tables + pair[p, BYTE_TABLE + 1], pair[p, SIGN + 1] << shift
-                add_bytes(isa, total_b, codes, w01, w23, factor, b0, b1, b2, b3)
+                add_bytes(isa, merged, total_b, codes, w01, w23, factor, b0, b1, b2, b3)
                 continue
             for j in range(16):
                 store(wide + j * lanes, splat_i16(isa, pair[p, OFFSET + j // 8]))
@@ -265,12 +314,24 @@ def add_read(
             scale, remainder, origin = tables.scales[q, 0], tables.scales[q, 1], tables.origins[q]
             at = WORD_WEIGHTS + (1 - pair[p, SIGN])  # 0 or 2 further
             add_words(
-                isa, total_a, wide, clip, scale, remainder, origin, top, quads[i, at], quads[i, at + 1], shift
+                isa,
+                merged,
+                total_a,
+                wide,
+                clip,
+                scale,
+                remainder,
+                origin,
+                top,
+                quads[i, at],
+                quads[i, at + 1],
+                shift,
             )
             at = WORD_WEIGHTS + (1 - pair[p, SIGN + 1])
             wide_b = wide + 8 * lanes
             add_words(
                 isa,
+                merged,
                 total_b,
                 wide_b,
                 clip,
@@ -309,15 +370,16 @@ def run_levels(
         the outputs flat, the one that is not wanted empty.
     """
     blocks, stored, lanes = patterns.shape[1], patterns.shape[3], lanes_of(isa)
+    vectors = tables.merged * lanes  # of a block
     pieces = (blocks + blocks_at_once - 1) // blocks_at_once
     parts = tables.pairs.shape[1]
     columns = tables.streams * tables.outputs
-    raw = np.empty((columns * blocks_at_once * 4 + 16) * lanes + 64, np.uint8)
+    raw = np.empty((columns * blocks_at_once * 4 * tables.merged + 16) * lanes + 64, np.uint8)
     skip = -raw.ctypes.data % 64  # registers should not lie across two cache lines
     levels = raw[skip : skip + 16 * lanes].view(np.int16)
-    totals = raw[skip + 16 * lanes :][: columns * blocks_at_once * lanes * 4].view(np.int32)
-    totals = totals.reshape(columns, blocks_at_once * lanes)
-    row = np.empty(blocks_at_once * lanes, np.float64)
+    totals = raw[skip + 16 * lanes :][: columns * blocks_at_once * vectors * 4].view(np.int32)
+    totals = totals.reshape(columns, blocks_at_once * vectors)
+    row = np.empty(blocks_at_once * vectors, np.float64)
     all_outputs = epilogue.constants.shape[2]
     for item in range(first, last):
         g, rest = item // (pieces * parts), item % (pieces * parts)
@@ -326,72 +388,17 @@ def run_levels(
         totals[:] = 0
         for r in range(len(tables.group_start) - 1):
             for b in range(b0, b1):
-                at = totals.ctypes.data + (b - b0) * lanes * 4
+                at = totals.ctypes.data + (b - b0) * vectors * 4
                 pattern = patterns[g, b].ctypes.data
                 add_read(isa, tables, g, o, r, pattern, stored, at, totals.shape[1] * 4, levels)
-        first_vector = start + b0 * lanes
-        last_vector = min(stop, start + b1 * lanes)
-        used = row[: (b1 - b0) * lanes]
+        first_vector = start + b0 * vectors
+        last_vector = min(stop, start + b1 * vectors)
+        own_sums = sums[g, b0 * tables.merged : b1 * tables.merged]
+        used = row[: (b1 - b0) * vectors]
         for c in range(min(tables.outputs, all_outputs - o * tables.outputs)):
             output = o * tables.outputs + c
             used[:] = 0.0
             for q in range(tables.streams):
                 constant = epilogue.constants[g, q, output]
                 weigh_byte_totals(totals[q * tables.outputs + c], lanes, constant, epilogue.factors[q], used)
-            finish_row(
-                sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, used, out32, out64
-            )
-
-
-@kernel
-def build_entries(
-    cells: NDArray[np.int16],
-    values: NDArray[np.int16],
-    width: int,
-    entries: NDArray[np.uint8],
-    minima: NDArray[np.int64],
-    spans: NDArray[np.int64],
-) -> None:
-    """Tables of one read of one layer group.
-
-    Shapes: cells (row groups, places, columns), columns ordered block of outputs, pair, side; values: the
-        digit that each value of a row's bits stands for; entries (pairs, row groups, 2, entry); minima and
-        spans (row groups, columns).
-    """
-    sums = np.zeros(width, np.int64)
-    digits, places = len(values), cells.shape[1]
-    for column in range(cells.shape[2]):
-        for group in range(cells.shape[0]):
-            known = 1
-            sums[0] = 0
-            for j in range(places):
-                cell = np.int64(cells[group, j, column])
-                for d in range(1, digits):
-                    for i in range(known):
-                        sums[d * known + i] = sums[i] + values[d] * cell
-                known *= digits
-            lowest, highest = sums[:known].min(), sums[:known].max()
-            minima[group, column], spans[group, column] = lowest, highest - lowest
-            for i in range(known):
-                entries[column // 2, group, column % 2, i] = sums[i] - lowest
-
-
-@kernel
-def chunk_sizes(spans: NDArray[np.int64], chunks: NDArray[np.int64]) -> None:
-    """The longest chunks, equal but for the last, whose byte sums cannot pass 255 in either column of a pair.
-
-    Shapes: spans (row groups, pairs, 2); chunks (pairs,).
-    """
-    count = spans.shape[0]
-    for p in range(spans.shape[1]):
-        pieces = 1
-        while True:
-            size = (count + pieces - 1) // pieces
-            worst = 0
-            for first in range(0, count, size):
-                for side in range(2):
-                    worst = max(worst, spans[first : first + size, p, side].sum())
-            if worst <= 255 or size == 1:
-                break
-            pieces += 1
-        chunks[p] = size
+            finish_row(own_sums, epilogue, target, g, output, first_vector, last_vector, used, out32, out64)

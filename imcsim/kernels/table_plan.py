@@ -35,7 +35,9 @@ def aligned(shape: tuple[int, ...], dtype: type[np.generic], blank: bool = True)
         The array.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = (np.zeros if blank else np.empty)(size + CACHE_LINE, np.uint8)
+    raw = (np.zeros if blank else np.empty)(
+        size + 2 * CACHE_LINE, np.uint8
+    )  # registers may be read beyond it
     skip = -raw.ctypes.data % CACHE_LINE
     return raw[skip : skip + size].view(dtype).reshape(shape)
 
@@ -81,6 +83,11 @@ class Planes:
         magnitude = code & self.train.digit_max
         negative = self.signed & (code > self.train.digit_max)
         return np.where(negative, -magnitude, magnitude).astype(np.int16)
+
+    def merged(self, by_vector: bool) -> int:
+        """Blocks of vectors that share a quad where there are one or two cycles only."""
+        cycles = len(self.train.weights)
+        return 1 if by_vector or cycles > 2 else QUAD // cycles
 
     @property
     def drives(self) -> NDArray[np.float64]:
@@ -191,3 +198,16 @@ def groups(reads: tuple[tuple[int, int], ...], rows_per_group: int) -> Groups:
     return Groups(
         np.array(start, np.int64), np.concatenate(rows).astype(np.int64).reshape(-1, rows_per_group)
     )
+
+
+def merged_weights(weights: tuple[int, ...], merged: int) -> tuple[int, ...]:
+    """A quad's four weights where `merged` blocks share it: of each pair of planes, what a block weighs them by.
+
+    Args:
+        weights: of the planes of one block, 0 beyond its cycles.
+        merged: blocks that share the quad.
+
+    Returns:
+        The same weights (1), those of two planes twice (2), or that of one plane and a zero twice (4).
+    """
+    return {1: weights, 2: weights[:2] * 2, 4: (weights[0], 0) * 2}[merged]

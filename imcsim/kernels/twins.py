@@ -22,6 +22,7 @@ from imcsim.kernels.table_levels import (
     LevelTables,
 )
 from imcsim.kernels.table_output import Epilogue
+from imcsim.kernels.table_registers import ENTRIES, TOGETHER, RegisterTables
 
 
 def patterns_of(parts: NDArray[np.uint8], layout: Layout) -> NDArray[np.int64]:
@@ -160,12 +161,45 @@ def current_totals(
     for g, o, q, r in np.ndindex(layer_groups, shape[1], tables.streams, reads):
         columns = slice(o * COLUMNS, (o + 1) * COLUMNS)
         for plane, weight in enumerate(weights):
-            current = np.zeros((patterns.shape[3], COLUMNS), np.float32)
+            current = np.tile(tables.starts[q, columns], (patterns.shape[3], 1))
             for group in range(tables.group_start[r], tables.group_start[r + 1]):
                 current += entries[g, o, q, group][patterns[g, group, plane]]
-            code = np.rint(current * tables.scales[q, columns] + tables.origins[q, columns])
+            if not tables.folded:
+                current = current * tables.scales[q, columns] + tables.origins[q, columns]
+            code = np.rint(current)
             code = np.clip(code, 0, tables.tops[q, columns]) * tables.signs[g, r, q, columns]
             out[g, q, columns] += weight * code.T.astype(np.int64)
+    return out
+
+
+def register_totals(
+    tables: RegisterTables, patterns: NDArray[np.int64], weights: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Totals of `run_registers`, groups summed in the same order.
+
+    Shapes: patterns (layer groups, row groups, planes, vectors); returns (layer groups, streams, padded
+        outputs, vectors).
+
+    Args:
+        tables: from the builder.
+        patterns: packed inputs.
+        weights: of the planes.
+
+    Returns:
+        The totals.
+    """
+    layer_groups, reads = tables.signs.shape[:2]
+    blocks, groups = tables.outputs // TOGETHER, tables.group_start[-1]
+    entries = tables.entries.reshape(layer_groups, blocks, tables.streams, groups, TOGETHER, ENTRIES)
+    out = np.zeros((layer_groups, tables.streams, tables.outputs, patterns.shape[3]), np.int64)
+    for g, o, q, r, c in np.ndindex(layer_groups, blocks, tables.streams, reads, TOGETHER):
+        column = o * TOGETHER + c
+        for plane, weight in enumerate(weights):
+            current = np.full(patterns.shape[3], tables.starts[q], np.float32)
+            for group in range(tables.group_start[r], tables.group_start[r + 1]):
+                current += entries[g, o, q, group, c][patterns[g, group, plane]]
+            code = np.clip(np.rint(current), 0, tables.tops[q]) * tables.signs[g, r, q, column]
+            out[g, q, column] += weight * code.astype(np.int64)
     return out
 
 

@@ -287,8 +287,7 @@ class CrossbarArray(nn.Module):
         if calibrated and not ideal_converters and self.adc_high is None:
             raise CalibrationError(
                 f"layer {self.name!r} has adc.range = 'calibrated' but was not calibrated; call "
-                'imcsim.calibrate(sim, batches) first, or set adc.range = "full" (the input range may be '
-                '"dynamic", but converters need data or a fixed range)'
+                'imcsim.calibrate(sim, batches) first, or set adc.range = "full" and inputs.range = "dynamic"'
             )
         job = self._job(self.seconds, ideal_converters=ideal_converters, targets=targets)
         if self.compensation is None or not self.cells or targets:

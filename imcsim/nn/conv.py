@@ -128,6 +128,9 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         rows = self.in_channels // self.groups * math.prod(self.kernel_size)
         return grouped.permute(order).reshape(self.groups, -1, rows)
 
+    def check_size(self, x: Tensor) -> None:
+        """Raise InputError where the input is too small for the kernel."""
+
     def crossbar_forward(self, x: Tensor, float_forward: Callable[[], Tensor]) -> Tensor:
         """The layer on its chip: shapes checked, batch dimension added where it is missing."""
         batched = self.spatial + 2
@@ -143,6 +146,7 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
                 f"but got {got}; check the layer before it"
             )
         samples = x if x.dim() == batched else x.unsqueeze(0)
+        self.check_size(samples)
         if self.array.observer is not None:
             self.array.observer(samples)
             return float_forward()
@@ -152,6 +156,18 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
 
 class _Direct(_CrossbarConv):
     """Ordinary convolutions."""
+
+    def check_size(self, x: Tensor) -> None:
+        """Raise InputError where the padded input is smaller than the kernel."""
+        pads = self._reversed_padding_repeated_twice
+        for i in range(self.spatial):
+            size = x.shape[2 + i] + pads[-2 * i - 1] + pads[-2 * i - 2]
+            reach = self.dilation[i] * (self.kernel_size[i] - 1) + 1
+            if size < reach:
+                raise InputError(
+                    f"layer {self.array.name!r} needs at least {reach} padded samples along dimension {2 + i}, but "
+                    f"got {size} from an input of {tuple(x.shape)}; use a larger input or more padding"
+                )
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
         """Shapes: (outputs, channels / groups, *kernel) -> (groups, outputs / groups, inputs)."""

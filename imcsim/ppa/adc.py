@@ -51,8 +51,7 @@ def isaac_sar_at_32nm(bits: float) -> tuple[float, float]:
 
 @register(
     "adc_isaac_sar",
-    source="ISAAC's converter scaled by bits "
-    "(L. Kull et al., JSSC 2013; split as in M. Saberi et al., TCAS-I 2011)",
+    source="ISAAC's converter scaled by bits: a table at 32 nm from a secondary source",
     confidence="B",
 )
 def adc_isaac_sar(

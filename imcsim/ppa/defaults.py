@@ -14,6 +14,8 @@ def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
     Converters: sense amplifiers up to 3 bits or where the chip says so, else the survey's regression. Digital
     readout: SRAM cells and adder trees, no converters.
 
+    Bytes off the chip cost what ISAAC's links do; pads count in neither area nor peak power.
+
     Args:
         hardware: the chip.
         node_nm: node of the periphery.
@@ -45,7 +47,14 @@ def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
         },
         "bus": {"model": "bus_isaac", "per": "tile", "event": "bus_byte"},
         "router": {"model": "router_isaac", "per": "tile", "count": 0.25, "event": "flit_hop"},
-        "link": {"model": "link_isaac", "per": "chip", "event": "link_byte"},
+        "link": {
+            "model": "link_isaac",
+            "per": "chip",
+            "event": "link_byte",
+            "energy_pJ": 10.4e12 / 25.6e9,
+            "power_mW": 0.0,
+            "area_um2": 0.0,
+        },
         "dram": {"model": "dram", "per": "chip", "event": "dram_byte"},
         "activation": {"model": "activation_isaac", "per": "tile", "event": "activation"},
         "pool": {"model": "pool_isaac", "per": "tile", "event": "pool"},

@@ -83,7 +83,7 @@ def describe(
     """The matrix layers of a model in the order they run, from a converted or a float one.
 
     Nothing is programmed and no data is unfolded: parameters and inputs go to the meta device, which
-    computes shapes only.
+    computes shapes only. A model that cannot run there (it looks at its data) runs once on x in floats.
 
     Args:
         model: converted or float. Of a converted one, layers carry their chips, and what
@@ -108,14 +108,11 @@ def describe(
     if samples < 1:
         raise InputError(f"describe needs at least one sample, but got {samples}")
     digital = digital_layers(model) if any(isinstance(m, CrossbarLayer) for m in model.modules()) else {}
-    found: dict[str, LayerShape] = {}
-    recorder = _Recorder()
-    with _float_arithmetic(model), _hooks(model, found, recorder, digital):
-        state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-        empty = {name: tensor.detach().to("meta") for name, tensor in state.items()}
-        arguments = tuple(item.to("meta") if isinstance(item, Tensor) else item for item in inputs)
-        with recorder, torch.no_grad():
-            torch.func.functional_call(model, empty, arguments)
+    with _float_arithmetic(model):
+        try:
+            found, recorder = _trace(model, inputs, digital, on_meta=True)
+        except (RuntimeError, NotImplementedError):  # it looks at its data, or has an operator without shapes
+            found, recorder = _trace(model, inputs, digital, on_meta=False)
     if not found:
         raise InputError(
             "no linear, convolutional or recurrent layer of the model ran; there is nothing to estimate"
@@ -126,6 +123,22 @@ def describe(
     with _float_arithmetic(model):
         means = Activity(model).measure(inputs)
     return tuple(replace(shape, activity=means.get(shape.name)) for shape in shapes)
+
+
+def _trace(
+    model: nn.Module, inputs: tuple[Any, ...], digital: Mapping[str, str], *, on_meta: bool
+) -> tuple[dict[str, LayerShape], _Recorder]:
+    """Run the model once and note its layers; shapes and work are of the whole batch."""
+    found: dict[str, LayerShape] = {}
+    recorder = _Recorder()
+    state: dict[str, Tensor] = {}
+    if on_meta:
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        state = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+        inputs = tuple(item.to("meta") if isinstance(item, Tensor) else item for item in inputs)
+    with _hooks(model, found, recorder, digital), recorder, torch.no_grad():
+        torch.func.functional_call(model, state, inputs)
+    return found, recorder
 
 
 @contextmanager
@@ -166,15 +179,18 @@ def _hooks(
         def enter(_module: nn.Module, _args: Any) -> None:
             recorder.inside += 1
 
-        def leave(module: nn.Module, args: Any, out: Any, name: str = name) -> None:
+        def leave(module: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
             recorder.inside -= 1
             kept = name in digital
-            for shape in _shapes_of(name, module, args, out):
+            for shape in _shapes_of(name, module, (*args, *kwargs.values()), out):
                 _add(found, _as_digital(shape) if kept else shape)
                 recorder.last = shape.name
                 recorder.work.setdefault(shape.name, _Post())
 
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        handles += [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave, with_kwargs=True),
+        ]
     try:
         yield
     finally:

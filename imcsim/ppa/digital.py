@@ -8,7 +8,7 @@ from imcsim.ppa.scaling import area_factor, energy_factor
 _LIBRARY_40 = (
     "40 nm digital cells of an open estimator: 32 b adder 0.21 pJ / 278 um2, register bit 0.009 pJ / 5.98 um2"
 )
-_ISAAC = "A. Shafiee et al., ISCA 2016, tile table at one event a 1.2 GHz clock"
+_ISAAC = "A. Shafiee et al., ISCA 2016, tile table; one value a 1.2 GHz clock, an estimate"
 _PUMA = "A. Ankit et al., ASPLOS 2019, core table at 1 GHz, recalled"
 
 
@@ -95,7 +95,7 @@ def adder_tree(*, rows: float, node_nm: float = 32.0, product_bits: float = 1.0)
     return _at(node_nm, 40, 0.21 / 32 * bits, 278 / 32 * bits)
 
 
-@register("activation_isaac", source=_ISAAC, confidence="A")
+@register("activation_isaac", source=_ISAAC, confidence="B")
 def activation_isaac(*, node_nm: float = 32.0) -> Cost:
     """A sigmoid unit.
 
@@ -108,7 +108,7 @@ def activation_isaac(*, node_nm: float = 32.0) -> Cost:
     return _at(node_nm, 32, 0.26 / 1.2, 300.0)
 
 
-@register("pool_isaac", source=_ISAAC, confidence="A")
+@register("pool_isaac", source=_ISAAC, confidence="B")
 def pool_isaac(*, node_nm: float = 32.0) -> Cost:
     """A max-pooling unit.
 

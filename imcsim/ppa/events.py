@@ -12,8 +12,8 @@ output, and A arrays that hold one row block's columns:
 - adder_tree: digital readout: instead of both, ``V G R O S T``.
 - shift_add: one a conversion (or sum of an adder tree).
 - add: sums over row blocks, ``V G O (B - 1)``.
-- input_register_byte: a vector is written once into every unit that holds columns of its row block, and
-  read once.
+- input_register_byte: a vector is written once into every unit that holds columns of its row block, and read
+  once for every such array.
 - output_register_byte: a partial sum is written and read once a row block; its width is weights.bits +
   inputs.bits + ceil(log2 K).
 - buffer_byte, bus_byte: a vector is read once for every tile that holds columns of its row block
@@ -172,7 +172,8 @@ def _on_arrays(shape: LayerShape, where: Layout, tile: Tile, cycle_s: float) -> 
         "cell_read": runs * lines * columns * where.cycles,
         "shift_add": sums,
         "add": runs * shape.outputs * (len(where.row_blocks) - 1),
-        "input_register_byte": 2 * vector_bytes * -(-where.column_arrays // tile.arrays_per_unit),
+        "input_register_byte": vector_bytes
+        * (where.column_arrays - (-where.column_arrays // tile.arrays_per_unit)),
         "output_register_byte": 2 * partial_bytes,
         "buffer_byte": moved,
         "bus_byte": moved,

@@ -78,8 +78,8 @@ DRAM_pJ_PER_BYTE = {"ddr": 244.0, "lpddr": 64.0, "hbm": 31.0}
 
 @register(
     "dram",
-    source="ddr: M. Horowitz, ISSCC 2014, 1.3-2.6 nJ a 64-bit access, the middle; hbm: 3.9 pJ/bit, M. O'Connor et "
-    "al., MICRO 2017; lpddr: 8 pJ/bit; all recalled",
+    source="ddr: M. Horowitz, ISSCC 2014, 1.3-2.6 nJ a 64-bit access, the middle; hbm: 3.9 pJ/bit, M. "
+    "O'Connor et al., MICRO 2017; lpddr: 8 pJ/bit; all recalled",
     confidence="C",
 )
 def dram(*, kind: str = "ddr") -> Cost:

@@ -234,7 +234,8 @@ class Estimate:
     def _layers(self) -> Table:
         title = (
             f"{self.hardware}: {self.energy_J:.4g} J, {self.latency_s:.4g} s latency, "
-            f"{self.throughput_per_s:.4g} samples/s, {self.area_mm2:.4g} mm2, {self.tops_per_watt:.4g} TOPS/W ({self.convention}); "
+            f"{self.throughput_per_s:.4g} samples/s, {self.area_mm2:.4g} mm2, "
+            f"{self.tops_per_watt:.4g} TOPS/W ({self.convention}); "
             f"{self.mode}, {self.chips} chip(s), {self.arrays} of {self.arrays_available} arrays, "
             f"{100 * self.utilisation:.0f} % used"
         )

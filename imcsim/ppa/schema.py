@@ -67,11 +67,11 @@ class Tile(_Table):
     cycle_s: float = Field(1e-7, gt=0, description="one input cycle: pulse, sample and conversion, pipelined")
     clock_Hz: float = Field(1e9, gt=0, description="of the digital side")
     pipeline_cycles: int = Field(0, ge=0, description="cycles of a vector's way besides its input cycles")
-    published_mvm_s: float | None = Field(
+    headline_factor: float | None = Field(
         None,
         gt=0,
-        description="interval of matrix-vector products that a published headline implies; as it is derived "
-        "from it, the throughput is then calibrated",
+        description="vectors that a published headline counts for each that the chip's own timing allows; "
+        "derived from the headline, so the throughput is then calibrated",
     )
     subtotal_mW: float | None = Field(
         None, gt=0, description="published power of a tile where its rows add up otherwise"

@@ -1,4 +1,4 @@
-"""What the studies share: a command line, points measured over seeds, the record, the figure and the page's tables."""
+"""What the studies share: a command line, points measured over seeds, the record, figure and tables."""
 
 from __future__ import annotations
 
@@ -168,12 +168,12 @@ class Study:
     def _record(self, args: argparse.Namespace, folder: Path) -> None:
         bench = Bench(args.images, args.seeds, quick=args.quick)
         hardware, rows = self.measure(bench)
-        quick = " --quick" if args.quick else ""
+        options = f"--images {args.images} --seeds {args.seeds}{' --quick' if args.quick else ''}"
         write_record(
             self.name,
             rows,
             folder=folder,
-            command=f"python scripts/studies/{self.name}.py --images {args.images} --seeds {args.seeds}{quick}",
+            command=f"python scripts/studies/{self.name}.py {options}",
             seeds=bench.seeds,
             n=bench.images,
             hardware={"base": hardware},

@@ -1,16 +1,16 @@
-"""How ResNet-20 on CIFAR-10 ages from a second to a year on one PCM and two RRAM cards, with and without compensation."""
+"""How ResNet-20 on CIFAR-10 ages from a second to a year on PCM and two RRAM cards, compensated or not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Literal
 
-import imcsim
 import torch
 from common import BASE, Bench, Point, Row, Study, axes, finish, line, percent, select
 from matplotlib.figure import Figure
 from torch import nn
 
+import imcsim
 from imcsim.convert import arrays
 from imcsim.hardware import Hardware
 from imcsim.results import Record, markdown_table
@@ -76,7 +76,7 @@ def figure(record: Record) -> Figure:
     return drawing
 
 
-STUDY = Study("drift", "drift", __doc__, 500, 3, measure, tables, figure)
+STUDY = Study("drift", "drift", __doc__, 400, 3, measure, tables, figure)
 
 if __name__ == "__main__":
     STUDY.run()

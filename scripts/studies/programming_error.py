@@ -1,4 +1,4 @@
-"""What programming error costs ResNet-20 on CIFAR-10 without converters, and which ways of slicing a weight bear it."""
+"""What programming error costs ResNet-20 on CIFAR-10 without converters, and which slicings bear it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def error(kind: str, sigma: float) -> dict[str, Any]:
     return {"device.programming": {"kind": kind, "sigma": sigma}}
 
 
-# ---- which cells do the harm --------------------------------------------------------------------------------
+# ---- which cells do the harm -------------------------------------------------------------------------
 
 
 def only(which: Callable[[CrossbarArray, Tensor], Tensor]) -> Callable[[nn.Module], None]:
@@ -110,7 +110,7 @@ def occupancy(sim: nn.Module) -> Row:
     return {"cells_in_use": (used / total).tolist()}
 
 
-# ---- the study ----------------------------------------------------------------------------------------------
+# ---- the study ---------------------------------------------------------------------------------------
 
 
 def measure(bench: Bench) -> tuple[Hardware, list[Row]]:
@@ -136,7 +136,7 @@ def measure(bench: Bench) -> tuple[Hardware, list[Row]]:
     return BASE, bench.measure(BASE, points, "programming error")
 
 
-# ---- what it shows ------------------------------------------------------------------------------------------
+# ---- what it shows -----------------------------------------------------------------------------------
 
 
 def tables(record: Record) -> dict[str, str]:

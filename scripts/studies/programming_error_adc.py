@@ -1,4 +1,4 @@
-"""Programming error with and without 8-bit calibrated converters: ResNet-20 on CIFAR-10, differential pairs."""
+"""Programming error with and without 8-bit calibrated converters: ResNet-20 on CIFAR-10, differential."""
 
 from __future__ import annotations
 

@@ -1,0 +1,157 @@
+"""Published totals, from component counts."""
+
+import pytest
+
+from imcsim import Hardware, ppa
+from imcsim.errors import HardwareError
+from tests.ppa.chips import changed, chip, costs
+
+
+def share_of_tile(peak: ppa.Peak, name: str) -> float:
+    (row,) = [row for row in peak.rows if row.component == name]
+    return row.power_mW / (peak.tiles * peak.tile_mw)
+
+
+def test_isaac_totals() -> None:
+    peak = ppa.peak(chip("isaac"), costs("isaac"))
+    assert not peak.calibrated
+    assert round(peak.tile_mw) == 330
+    assert round(peak.tile_mm2, 3) == 0.372
+    assert round(peak.tiles * peak.tile_mw / 1e3, 1) == 55.4
+    assert round(peak.tiles * peak.tile_mm2, 1) == 62.5
+    assert round(peak.power_w, 1) == 65.8
+    assert round(peak.area_mm2, 1) == 85.4
+    assert round(peak.gops / 1e3, 2) == 41.29
+    assert peak.gops_per_watt == pytest.approx(627.5, rel=0.01)
+    assert peak.gops_per_mm2 == pytest.approx(478.95, rel=0.015)
+    assert round(100 * share_of_tile(peak, "adc")) == 58
+    (adc,) = [row for row in peak.rows if row.component == "adc"]
+    assert round(100 * adc.area_mm2 / (168 * peak.tile_mm2)) == 31
+
+
+def test_isaac_tile_without_imas() -> None:
+    parts = costs("isaac").components
+    tile = [part for part in parts.values() if part.per == "tile"]
+    assert round(sum(p.count * p.power_mW for p in tile), 1) == 40.9  # the paper's 40.85, rounded up
+    assert round(sum(p.count * p.area_um2 for p in tile) * 1e-6, 3) == 0.215
+
+
+def test_puma_totals_under_both_conventions() -> None:
+    peak = ppa.peak(chip("puma"), costs("puma"))
+    assert peak.power_w == pytest.approx(62.5, rel=2e-3)
+    assert round(peak.area_mm2, 1) == 90.6
+    published, own = peak.readings
+    assert (peak.gops, peak.gops_per_watt) == (published.gops, published.gops_per_watt)
+    assert published.calibrated
+    assert peak.calibrated
+    assert peak.calibrated_parts == ("tile.headline_factor",)
+    assert published.gops == pytest.approx(52_310, rel=1e-3)
+    assert published.gops_per_watt == pytest.approx(837, rel=2e-3)
+    assert published.gops_per_mm2 == pytest.approx(577, rel=2e-3)
+    assert not own.calibrated
+    assert own.gops == pytest.approx(31_400, rel=1e-3)
+
+
+def test_puma_rows_against_the_published_subtotals() -> None:
+    """The recalled rows add up to the tile's power within 0.1 %, and to 2.8 % more than its area."""
+    peak = ppa.peak(chip("puma"), costs("puma"))
+    assert peak.tile_rows_mw == pytest.approx(373.8, rel=1e-3)
+    assert 1.02 < peak.tile_rows_mm2 / 0.479 < 1.03
+    core = [part for part in costs("puma").components.values() if part.per == "unit"]
+    assert sum(p.count * p.power_mW for p in core) == pytest.approx(42.37, rel=1e-3)
+
+
+def test_an_mvm_of_puma() -> None:
+    """128 x 128 16-bit MACs: 8 arrays, 16 cycles."""
+    layer = [ppa.LayerShape("mvm", 1, 128, 128)]
+    report = ppa.estimate_layers(layer, chip("puma"), costs=costs("puma"), replicate=False)
+    (row,) = [row for row in report.rows if row.name == "mvm"]
+    assert row.arrays == 8
+    assert row.energy_aJ["mvmu"] * 1e-9 == pytest.approx(43.97, rel=1e-3)
+    assert row.time_s == pytest.approx(2304e-9)
+
+
+def test_pipelayer_misses_its_figure() -> None:
+    """Spikes alone are 26 times better than what the paper states for the chip: no prediction of it."""
+    pipelayer = Hardware.model_validate(
+        {
+            "name": "pipelayer",
+            "weights": {"bits": 16, "cell_bits": 4, "encoding": "offset"},
+            "inputs": {"bits": 16, "signed": False},
+        }
+    )
+    peak = ppa.peak(pipelayer, costs("pipelayer"))
+    assert 25.9 < peak.gops_per_watt / 142.9 < 26.0
+    assert not peak.calibrated
+
+
+def test_rows_add_up_to_the_chip() -> None:
+    for name in ("isaac", "puma"):
+        peak = ppa.peak(chip(name), costs(name))
+        assert sum(row.power_mW for row in peak.rows) == pytest.approx(peak.power_w * 1e3, rel=1e-12)
+        assert sum(row.area_mm2 for row in peak.rows) == pytest.approx(peak.area_mm2, rel=1e-12)
+        assert sum(row.power_share for row in peak.rows) == pytest.approx(1)
+        assert list(peak.frame()["component"]) == [row.component for row in peak.rows]
+        assert "1 MAC = 2 operations of 16 x 16 bits" in str(peak)
+
+
+@pytest.mark.parametrize("name", ["isaac", "puma"])
+def test_halving_the_arrays_speed_halves_throughput(name: str) -> None:
+    fast = ppa.peak(chip(name), costs(name))
+    slow = ppa.peak(chip(name), changed(costs(name), cycle_s=2 * costs(name).tile.cycle_s))
+    for before, after in zip(fast.readings, slow.readings, strict=True):
+        assert after.gops == pytest.approx(before.gops / 2)
+
+
+def test_counts_follow_the_description() -> None:
+    """Half the columns a converter: twice the converters; half the rows: half the drivers."""
+    hardware = chip("isaac").replace({"adc.columns_per_adc": 64, "array.rows": 64})
+    rows = {row.component: row.count for row in ppa.peak(hardware, costs("isaac")).rows}
+    assert rows["adc"] == 2 * 16128
+    assert rows["dac"] == 16128 * 64
+
+
+def test_a_converter_too_slow_for_its_columns_stretches_the_cycle() -> None:
+    hardware = chip("isaac").replace({"adc.columns_per_adc": 256, "array.cols": 256})
+    double = ppa.peak(hardware, costs("isaac"))
+    assert double.gops == pytest.approx(ppa.peak(chip("isaac"), costs("isaac")).gops)
+
+
+def test_calibrated_components_are_named() -> None:
+    tables = costs("isaac")
+    fitted = tables.components["adc"].model_copy(update={"calibrated": True})
+    peak = ppa.peak(
+        chip("isaac"), ppa.Costs(tile=tables.tile, components={**tables.components, "adc": fitted})
+    )
+    assert peak.calibrated
+    assert peak.calibrated_parts == ("adc",)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"components": {"a": {"event": "adc"}}}, r"components\.a: .*needs energy_pJ"),
+        ({"components": {"a": {"event": "adcs", "energy_pJ": 1.0}}}, r"components\.a\.event = 'adcs'"),
+        ({"components": {"a": {"powr_mW": 1.0}}}, r"powr_mW = 1\.0: unknown key"),
+        ({"components": {}}, "components"),
+    ],
+)
+def test_wrong_tables(tables: dict, message: str) -> None:
+    with pytest.raises(HardwareError, match=message):
+        ppa.costs_from(tables)
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        ({"model": "adc_isac_sar", "event": "adc"}, "components.a: .*Did you mean 'adc_isaac_sar'"),
+        (
+            {"model": "adc_walden", "event": "adc", "params": {"fom_J": 1.0}},
+            "has no parameter 'fom_J'.*Did you mean 'fom_fJ'",
+        ),
+        ({"model": "sram_buffer", "event": "buffer_byte"}, "needs kilobytes"),
+    ],
+)
+def test_wrong_models(component: dict, message: str) -> None:
+    with pytest.raises(HardwareError, match=message):
+        ppa.peak(chip("isaac"), ppa.costs_from({"components": {"a": component}}))
