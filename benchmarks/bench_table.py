@@ -136,9 +136,8 @@ def main() -> None:
         )
         return
     for name, row in rows.items():
-        print(
-            f"{name:36s} {row['median_ms']:8.2f} ms {row['ratio']:7.2f}x  (minima {row['ratio_of_minima']:.2f}x)"
-        )
+        ratios = f"{row['ratio']:7.2f}x  (minima {row['ratio_of_minima']:.2f}x)"
+        print(f"{name:36s} {row['median_ms']:8.2f} ms {ratios}")
 
 
 if __name__ == "__main__":

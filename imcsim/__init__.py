@@ -8,6 +8,7 @@ from imcsim.convert import convert
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.hardware import Hardware
+from imcsim.kernels.cache import set_plan_memory
 from imcsim.presets import load_hardware
 from imcsim.program import age, program, seed_reads
 from imcsim.storage import load, save
@@ -28,6 +29,7 @@ __all__ = [
     "program",
     "save",
     "seed_reads",
+    "set_plan_memory",
     "summary",
     "zoo",
 ]

@@ -188,7 +188,7 @@ def _why_digital(module: nn.Module) -> str | None:
     if base is None:
         return f"{type(module).__name__} on crossbars is not part of this version"
     if parametrize.is_parametrized(module):
-        return "its weight is parametrized; remove the parametrization (leave_parametrized=True) and convert again"
+        return "its weight is parametrized; remove the parametrization and convert again"
     cls = type(module)
     for method in ("forward", "_conv_forward"):
         if getattr(cls, method, None) is not getattr(base, method, None) and not issubclass(

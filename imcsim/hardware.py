@@ -487,7 +487,8 @@ def _explain_one(detail: Any) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         allowed = sorted(_fields_at(path[:-1]))
-        return f"{name} = {given!r}: unknown key.{did_you_mean(path[-1], allowed)} Allowed here: {', '.join(allowed)}"
+        hint = did_you_mean(path[-1], allowed)
+        return f"{name} = {given!r}: unknown key.{hint} Allowed here: {', '.join(allowed)}"
     if kind == "missing":
         return f"{name} is missing; give it a value"
     message = detail["msg"].removeprefix("Value error, ")

@@ -147,6 +147,7 @@ def write_record(
     n: int,
     hardware: Mapping[str, Hardware],
     facts: Mapping[str, Any] | None = None,
+    code: CodeState | None = None,
 ) -> Path:
     """Write ``folder/name.json`` at once: a reader never sees half of it.
 
@@ -159,6 +160,7 @@ def write_record(
         n: samples.
         hardware: chips by the name that rows use.
         facts: what holds for all rows.
+        code: the source that ran, if taken by `code_state` at the start of a long run; None: as it is now.
 
     Returns:
         The file.
@@ -173,13 +175,13 @@ def write_record(
         raise InputError(
             f"record {name!r}: {len(rows)} rows of n = {n} samples; at least one of each is needed"
         )
-    commit, dirty = _commit()
+    code = code or code_state()
     head = {
         "format": FORMAT,
         "name": name,
         "command": command,
-        "commit": commit,
-        "dirty": dirty,
+        "commit": code.commit,
+        "dirty": code.dirty,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_facts(),
         "seeds": list(seeds),
@@ -248,7 +250,20 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> tuple[str | None, bool | None]:
+@dataclass(frozen=True)
+class CodeState:
+    """The source that runs.
+
+    Attributes:
+        commit: of the repository, or None outside one.
+        dirty: whether tracked files differ from it.
+    """
+
+    commit: str | None
+    dirty: bool | None
+
+
+def code_state() -> CodeState:
     """The commit that the package's source is at, and whether tracked files differ from it."""
     folder = Path(__file__).resolve().parent
 
@@ -260,9 +275,10 @@ def _commit() -> tuple[str | None, bool | None]:
 
     try:
         git("ls-files", "--error-unmatch", "__init__.py")
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+        return CodeState(git("rev-parse", "HEAD"), dirty)
     except (OSError, subprocess.SubprocessError):
-        return None, None
+        return CodeState(None, None)
 
 
 def _plain(value: Any) -> Any:

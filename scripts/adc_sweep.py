@@ -1,4 +1,5 @@
-"""How many ADC bits does a network need? Accuracy and SQNR of a pretrained network over converters and encodings.
+"""How many ADC bits does a network need? Accuracy and SQNR of a pretrained network over converters and
+encodings.
 
 Copy and edit: `STUDY` says what is swept. With its defaults it is `make demo`.
 """
@@ -112,7 +113,9 @@ def as_table(frame: pd.DataFrame, float_top1: float) -> Table:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="resnet20", choices=zoo.available(), help="a network with weights in the package")
+    parser.add_argument(
+        "--model", default="resnet20", choices=zoo.available(), help="a network with weights in the package"
+    )
     parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the table and the figure")

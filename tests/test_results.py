@@ -13,8 +13,10 @@ import imcsim
 from imcsim.errors import DataError, FileMissingError, InputError
 from imcsim.evaluate import wilson_interval
 from imcsim.results import (
+    CodeState,
     accuracy_interval,
     between_markers,
+    code_state,
     machine_facts,
     markdown_table,
     mean_interval,
@@ -95,6 +97,12 @@ def test_record_comes_back(tmp_path):
     )
     assert record.date.endswith("+00:00")
     assert record.commit is None or (len(record.commit) == 40 and isinstance(record.dirty, bool))
+
+
+def test_record_keeps_the_code_it_is_given(tmp_path):
+    record = read_record(write(tmp_path, code=CodeState("f" * 40, True)))
+    assert (record.commit, record.dirty) == ("f" * 40, True)
+    assert isinstance(code_state(), CodeState)
 
 
 def test_record_is_plain_json_and_leaves_nothing_else(tmp_path):

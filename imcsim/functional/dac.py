@@ -25,7 +25,8 @@ class PulseTrain:
         accumulate: the cycles are accumulated in analog before one conversion (``adc.per = "vector"``): one
             digit, the code
             itself, with ``digit_max = 2^magnitude_bits - 1``.
-        drive: what each digit from 0 to digit_max drives, in digits, where cells are not linear in amplitude; None: the digit.
+        drive: what each digit from 0 to digit_max drives, in digits, where cells are not linear in amplitude;
+            None: the digit.
     """
 
     magnitude_bits: int

@@ -133,7 +133,9 @@ def swap_pairs(pulse: Tensor) -> Tensor:
 
 
 def divide(pull_up: Tensor, pull_down: Tensor, lines: int) -> Tensor:
-    """A bit line between pull-ups and pull-downs: ``lines up / (up + down)``, in the middle where nothing is driven.
+    """A bit line between pull-ups and pull-downs, in the middle where nothing is driven.
+
+    ``lines up / (up + down)``.
 
     Shapes: both (*any); returns the same.
 

@@ -23,6 +23,7 @@ from imcsim.kernels.serial import Sums, integer_product
 ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "statistical")
 
 
+Converters = tuple[Converter, ...] | None
 Run = Callable[[Tensor, ReadStream | None], Tensor]
 
 
@@ -36,7 +37,8 @@ class Choice:
         run: codes (groups, vectors, inputs) and the stream of read noise to products (groups, vectors,
             outputs) float64.
         product: the collapsed engine's single product, which a convolution applies directly.
-        tables: the table engine's tables, which a convolution walks directly and to which it leaves the scaling.
+        tables: the table engine's tables, which a convolution walks directly and to which it leaves the
+            scaling.
         finish: the digital corrections that go with `tables`.
         nbytes: memory that the plan holds beside the programmed cells.
     """
@@ -67,7 +69,11 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
             why = "converters lose nothing" if job.converters is not None else "ideal converters"
             train, nbytes = job.train, _bytes(*product.pieces, product.constant, product.variance)
             return Choice(
-                "collapsed", why, lambda x, stream: _collapsed(x, product, train, stream), product, nbytes=nbytes
+                "collapsed",
+                why,
+                lambda x, stream: _collapsed(x, product, train, stream),
+                product,
+                nbytes=nbytes,
             )
         if engine == "collapsed":
             return product
@@ -85,8 +91,12 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
     if engine == "table":
         return why_not_table or "it does not fit a table"
     if engine in ("auto", "matmul"):
-        why = "asked for" if engine == "matmul" else f"{job.loss or 'no single product'}; no table: {why_not_table}"
-        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells and not job.unit_baseline)
+        why = (
+            "asked for"
+            if engine == "matmul"
+            else f"{job.loss or 'no single product'}; no table: {why_not_table}"
+        )
+        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
         return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
     return f"engine {engine!r} is not part of this version"
 
@@ -102,11 +112,13 @@ def _why_not_table(job: Job) -> str | None:
 def _tabulate(job: Job, why: str) -> Choice | str:
     if job.converters is None:
         return "no converters"
-    unit_tables = None
     try:
         tables = table.build(job.columns, job.train, job.converters)
-        if job.unit_columns is not None and job.unit_converter is not None:
-            unit_tables = table.build(job.unit_columns, job.train, (job.unit_converter,))
+        unit_tables = [
+            table.build(unit, job.train, (job.unit_converter,))
+            for unit in job.unit_reads
+            if job.unit_converter
+        ]
     except EngineError as error:
         return str(error)
     fix = job.correction
@@ -115,11 +127,13 @@ def _tabulate(job: Job, why: str) -> Choice | str:
         constant = fix.constant if bool(fix.constant.any()) else None
         finish = table.Finish(job.compensation, fix.drive, constant)
 
-    def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
-        def by(which: table.Tables) -> Sums:
-            return lambda sent, _: table.stream_sums(sent, which)
+    def by(which: table.Tables) -> Sums:
+        return lambda sent, _: table.stream_sums(sent, which)
 
-        return integer_product(x_int, job, by(tables), None if unit_tables is None else by(unit_tables), stream)
+    units = [by(tabulated) for tabulated in unit_tables]
+
+    def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
+        return integer_product(x_int, job, by(tables), units, stream)
 
     return Choice("table", why, run, tables=tables, finish=finish, nbytes=tables.nbytes)
 
@@ -129,17 +143,15 @@ def _bytes(*tensors: Tensor | None) -> int:
 
 
 def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
-    unit = job.unit_columns
     unit_converters = None if job.unit_converter is None else (job.unit_converter,)
     unit_snap = None if job.snap is None else (job.unit_baseline,)
 
-    def main(sent: Tensor, stream: ReadStream | None) -> Tensor:
-        return sums(sent, job.columns, job.train, job.converters, job.snap, stream)
+    def by(columns: Columns, converters: Converters, snap: tuple[float, ...] | None) -> Sums:
+        return lambda sent, stream: sums(sent, columns, job.train, converters, snap, stream)
 
-    def measure(sent: Tensor, stream: ReadStream | None) -> Tensor:
-        return sums(sent, unit, job.train, unit_converters, unit_snap, stream)
-
-    return lambda x_int, stream: integer_product(x_int, job, main, None if unit is None else measure, stream)
+    main = by(job.columns, job.converters, job.snap)
+    units = [by(unit, unit_converters, unit_snap) for unit in job.unit_reads]
+    return lambda x_int, stream: integer_product(x_int, job, main, units, stream)
 
 
 def _reference_in_blocks(
@@ -153,7 +165,9 @@ def _reference_in_blocks(
     """The reference, a bounded number of vectors at a time."""
     groups, vectors, rows = x_int.shape
     outputs = columns.cells.shape[3]
-    block = max(1, matmul.BLOCK_ELEMENTS // (groups * max(len(train.weights) * rows, len(columns.gains) * outputs)))
+    block = max(
+        1, matmul.BLOCK_ELEMENTS // (groups * max(len(train.weights) * rows, len(columns.gains) * outputs))
+    )
     parts = [
         mvm.stream_sums(x_int[:, first : first + block], columns, train, converters, snap, stream, first)
         for first in range(0, max(vectors, 1), block)

@@ -32,7 +32,8 @@ class Job:
         unit: the unit column of each group, or None.
         unit_converter: its converter.
         unit_baseline: the known g_min baseline of a unit cell, in levels.
-        compensation: digital factor of the converted sums against drift: a number or (groups, outputs); None: 1.
+        compensation: digital factor of the converted sums against drift: a number or (groups, outputs); None:
+            1.
     """
 
     w_int: Tensor
@@ -77,21 +78,16 @@ class Job:
         return 0.0 if converter is None else converter.residue * converter.step * sum(self.train.weights)
 
     @cached_property
-    def unit_columns(self) -> Columns | None:
-        """The unit column as one output a read, (groups, 1, rows, reads): each holds cells in the rows of its own read."""
-        unit = self.unit
-        if unit is None:
-            return None
-
-        def apart(column: Tensor) -> Tensor:
-            out = column.new_zeros(*column.shape[:3], len(unit.reads))
-            for r, (start, stop) in enumerate(unit.reads):
-                out[:, :, start:stop, r] = column[:, :, start:stop, 0]
-            return out
-
-        cells = unit.cells if not unit.baseline[0] else unit.cells.double() + unit.baseline[0]
-        variance = None if unit.variance is None else apart(unit.variance)
-        return Columns(apart(cells), unit.reads, unit.gains, (0.0,), variance=variance)
+    def unit_reads(self) -> tuple[Columns, ...]:
+        """The unit column of each read on its own, (groups, 1, rows of the read, 1)."""
+        if self.unit is None:
+            return ()
+        unit, out = self.unit, []
+        for start, stop in unit.reads:
+            cells = unit.cells[:, :, start:stop]
+            variance = None if unit.variance is None else unit.variance[:, :, start:stop]
+            out.append(Columns(cells, ((0, stop - start),), unit.gains, unit.baseline, variance=variance))
+        return tuple(out)
 
     def word_lines(self, x_int: Tensor) -> Tensor:
         """What is sent to the word lines. Shapes: x_int (..., inputs) -> (..., rows)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,11 +13,14 @@ from imcsim.functional.noise import ReadStream
 from imcsim.kernels.job import Job
 
 Sums = Callable[[Tensor, ReadStream | None], Tensor]
-"""An engine's `stream_sums` for given columns: codes on the word lines and the read noise to digitised sums."""
+"""An engine's `stream_sums` for given columns.
+
+Codes on the word lines and the read noise to digitised sums.
+"""
 
 
 def integer_product(
-    x_int: Tensor, job: Job, sums: Sums, unit_sums: Sums | None, stream: ReadStream | None
+    x_int: Tensor, job: Job, sums: Sums, unit_sums: Sequence[Sums], stream: ReadStream | None
 ) -> Tensor:
     """The layer's product in units of one integer weight times one input code, through its converters.
 
@@ -27,7 +30,7 @@ def integer_product(
         x_int: input codes.
         job: the layer.
         sums: the engine on the layer's columns.
-        unit_sums: the engine on `Job.unit_columns`, where the layer has them.
+        unit_sums: the engine on each of `Job.unit_reads`.
         stream: where read noise is drawn from.
 
     Returns:
@@ -39,13 +42,16 @@ def integer_product(
         out = out * (job.compensation if job.compensation.dim() == 0 else job.compensation.unsqueeze(1))
     fix = job.correction
     counted = None
-    if fix.drive is not None or unit_sums is not None:
+    if fix.drive is not None or unit_sums:
         counted = read_sums(x, job.columns.reads, job.train.shift)
     if fix.drive is not None and counted is not None:
         out = out + torch.einsum("rgn,rgc->gnc", counted, fix.drive)
-    if fix.unit is not None and unit_sums is not None and counted is not None:
-        draws = None if stream is None else replace(stream, purpose="read of the unit column")
-        measured = unit_sums(x, draws).permute(2, 0, 1)
+    if fix.unit is not None and counted is not None:
+        reads = []
+        for r, ((start, stop), measure) in enumerate(zip(job.columns.reads, unit_sums, strict=True)):
+            draws = None if stream is None else replace(stream, purpose=f"read of unit column {r}")
+            reads.append(measure(x[..., start:stop], draws)[..., 0])
+        measured = torch.stack(reads)
         if job.snap is None:
             measured = measured - counted * job.unit_baseline + job.unit_residue
         out = out + torch.einsum("rgn,rgc->gnc", measured, fix.unit)

@@ -34,8 +34,8 @@ class InstructionSet:
         name: for messages.
         lanes: bytes in a register, which is the number of input vectors a byte kernel handles at once.
         index_bits: a table in a register has ``2^index_bits`` one-byte entries.
-        float_registers: tables of floats are looked up in registers too, which pays where permuting is as fast
-            as loading.
+        float_registers: tables of floats are looked up in registers too, which pays where permuting is as
+            fast as loading.
     """
 
     name: str

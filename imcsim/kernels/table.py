@@ -115,7 +115,9 @@ def table_bytes(columns: Columns, train: PulseTrain) -> int:
         padded = -(-outputs // multiple) * multiple
         return layer_groups * streams * groups * padded * bytes_each
 
-    floats = entries(FLOAT_INDEX_BITS // digit_bits, 16, 64)
+    floats = max(
+        entries(FLOAT_INDEX_BITS // digit_bits, 16, 64), entries(REGISTER_INDEX_BITS // digit_bits, 4, 128)
+    )
     bound = 32 * layer_groups * streams * (outputs + 64) * len(columns.reads) + (1 << 20)
     if any(columns.baseline) or train.drive is not None or _per_level(columns.cells.double().numpy()) is None:
         return floats + bound

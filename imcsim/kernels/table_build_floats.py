@@ -140,7 +140,10 @@ def build_registers(
 def _signs(
     columns: Columns, converters: tuple[Converter, ...], planes: Planes, padded: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Flips as signs (layer groups, reads, streams, padded outputs), and what totals of absolute codes lack."""
+    """Flips as signs, and what totals of absolute codes lack.
+
+    Shapes: returns (layer groups, reads, streams, padded), (layer groups, streams, outputs).
+    """
     layer_groups, streams, _, outputs = columns.cells.shape
     flips = np.ones((len(columns.reads), layer_groups, streams, outputs), np.float32)
     if columns.flip is not None:

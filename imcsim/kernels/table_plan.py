@@ -201,7 +201,7 @@ def groups(reads: tuple[tuple[int, int], ...], rows_per_group: int) -> Groups:
 
 
 def merged_weights(weights: tuple[int, ...], merged: int) -> tuple[int, ...]:
-    """A quad's four weights where `merged` blocks share it: of each pair of planes, what a block weighs them by.
+    """A quad's four weights where `merged` blocks share it: each pair of planes as one block weighs it.
 
     Args:
         weights: of the planes of one block, 0 beyond its cycles.

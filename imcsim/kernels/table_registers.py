@@ -1,9 +1,9 @@
 """Real-valued cells with AVX-512: float32 tables of 32 entries in two registers, five rows a group.
 
 Lanes are vectors, as for whole levels, sixteen at a time; a vector's four planes lie in the four bytes of its
-lane, and of an index only the lowest bits count, so that each plane is loaded a byte further on. Four columns and four planes keep their sums in
-registers while the groups of a read are walked. Entries are in codes and sums start from the code of zero
-current, so that a sum needs only to be rounded and clipped.
+lane, and of an index only the lowest bits count, so that each plane is loaded a byte further on. Four columns
+and four planes keep their sums in registers while the groups of a read are walked. Entries are in codes and
+sums start from the code of zero current, so that a sum needs only to be rounded and clipped.
 """
 
 from __future__ import annotations

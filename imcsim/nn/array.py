@@ -19,9 +19,17 @@ from imcsim.functional.noise import ReadStream, keyed_generator
 from imcsim.functional.quantize import quantize_input, quantize_weight
 from imcsim.hardware import Hardware
 from imcsim.kernels import engines
+from imcsim.kernels.cache import PLANS
 from imcsim.kernels.collapsed import analog_weight
 from imcsim.kernels.job import Job
-from imcsim.nn.device import bent_by_cells, bind_device, check_fit, level_conductance, needs_cells, on_off_ratio
+from imcsim.nn.device import (
+    bent_by_cells,
+    bind_device,
+    check_fit,
+    level_conductance,
+    needs_cells,
+    on_off_ratio,
+)
 from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
 from imcsim.nn.wiring import has_wires, wired
 
@@ -134,8 +142,10 @@ class CrossbarArray(nn.Module):
         unknown = inputs.signed == "auto" and self.input_signed is None and inputs.bits > 1
         if unknown and bool((x < 0).any()):
             raise CalibrationError(
-                f"layer {self.name!r} got a negative input with inputs.range = {inputs.range}, inputs.signed = "
-                "'auto' and no calibration; set inputs.signed = true, call imcsim.calibrate(sim, batches), or "
+                f"layer {self.name!r} got a negative input with inputs.range = {inputs.range}, "
+                "inputs.signed = "
+                "'auto' and no calibration; set inputs.signed = true, call imcsim.calibrate(sim, "
+                "batches), or "
                 'set inputs.range = "dynamic"'
             )
         return inputs.range
@@ -318,7 +328,10 @@ class CrossbarArray(nn.Module):
         )
 
     def _conductances(self, seconds: float, *, targets: bool) -> tuple[Tensor | None, ...]:
-        """Cells, unit column, and the variance of one read of each, in units of g_max; None: at their levels."""
+        """Cells, unit column, and the variance of one read of each, in units of g_max.
+
+        None: at their levels.
+        """
         wires = has_wires(self.hardware)
         if not self.cells or (targets and not wires):
             return None, None, None, None
@@ -370,14 +383,19 @@ class CrossbarArray(nn.Module):
             choice = engines.choose(self.job(), self.engine, dtype)
             if isinstance(choice, str):
                 raise EngineError(
-                    f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use engine = 'auto'"
+                    f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use "
+                    "engine = 'auto'"
                 )
             self._plans[dtype] = choice
+            PLANS.hold(self, sum(plan.nbytes for plan in self._plans.values()))
+        else:
+            PLANS.touch(self)
         return self._plans[dtype]
 
     def forget_plans(self) -> None:
         """Recompute what depends on ranges, cells and engine before the next read."""
         self._plans.clear()
+        PLANS.release(self)
 
     # State
 

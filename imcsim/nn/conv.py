@@ -49,7 +49,10 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         return grad.sum((0, *range(2, grad.dim())))
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
-        """Shapes: (batch, channels, *space) -> (batch, outputs, *space). Patches are walked, never written out."""
+        """Shapes.
+
+        (batch, channels, *space) -> (batch, outputs, *space). Patches are walked, never written out.
+        """
         if plan.tables is None or plan.finish is None or self.spatial != 2:
             return None
         x, stride, padding = self.padded(codes)
@@ -165,7 +168,8 @@ class _Direct(_CrossbarConv):
             reach = self.dilation[i] * (self.kernel_size[i] - 1) + 1
             if size < reach:
                 raise InputError(
-                    f"layer {self.array.name!r} needs at least {reach} padded samples along dimension {2 + i}, but "
+                    f"layer {self.array.name!r} needs at least {reach} padded samples along dimension "
+                    f"{2 + i}, but "
                     f"got {size} from an input of {tuple(x.shape)}; use a larger input or more padding"
                 )
 
@@ -242,9 +246,19 @@ class _Transposed(_CrossbarConv):
 
     def transposed_forward(self, x: Tensor, output_size: list[int] | None, base: Any) -> Tensor:
         """`forward` with torch's rule for `output_size`."""
-        extra = base._output_padding(
-            self, x, output_size, self.stride, self.padding, self.kernel_size, self.spatial, self.dilation
-        )
+        try:
+            extra = base._output_padding(
+                self,
+                x,
+                output_size,
+                self.stride,
+                self.padding,
+                self.kernel_size,
+                self.spatial,
+                self.dilation,
+            )
+        except ValueError as error:
+            raise InputError(f"layer {self.array.name!r}: {error}") from None
         self._extra = tuple(extra)
         return self.crossbar_forward(x, lambda: base.forward(self, x, output_size))
 
@@ -254,7 +268,11 @@ class _Transposed(_CrossbarConv):
         """Gradients of the transposed convolution."""
         extra = []
         for i in range(self.spatial):
-            stride, padding, reach = self.stride[i], self.padding[i], self.dilation[i] * (self.kernel_size[i] - 1)
+            stride, padding, reach = (
+                self.stride[i],
+                self.padding[i],
+                self.dilation[i] * (self.kernel_size[i] - 1),
+            )
             extra.append(grad.shape[2 + i] - ((x.shape[2 + i] - 1) * stride - 2 * int(padding) + reach + 1))
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
             grad,

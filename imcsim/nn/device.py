@@ -75,17 +75,20 @@ def check_fit(model: DeviceModel, hardware: Hardware, slices: Slicing) -> None:
     wires = array.word_line_ohm > 0 or array.bit_line_ohm > 0
     if readout is not None and readout.kind != array.readout:
         raise HardwareError(
-            f"device card {model.card.name!r} is read out by {readout.kind!r}, but array.readout = {array.readout!r}; "
+            f"device card {model.card.name!r} is read out by {readout.kind!r}, but array.readout = "
+            f"{array.readout!r}; "
             f"set array.readout = {readout.kind!r}"
         )
     if wires and model.window.normalised:
         raise HardwareError(
-            f"array.word_line_ohm = {array.word_line_ohm}, bit_line_ohm = {array.bit_line_ohm} need conductances in "
+            f"array.word_line_ohm = {array.word_line_ohm}, bit_line_ohm = {array.bit_line_ohm} need "
+            "conductances in "
             "siemens; set device.g_max_S"
         )
     if wires and not model.iv.linear:
         raise HardwareError(
-            f"device card {model.card.name!r} has a non-linear I-V, which wires of a whole network do not support; "
+            f"device card {model.card.name!r} has a non-linear I-V, which wires of a whole network do not "
+            "support; "
             "set word_line_ohm and bit_line_ohm to 0, or solve one array with imcsim.circuits.solve_crossbar"
         )
     if array.readout == "digital" and (hardware.adc is not None or needs_cells(model)):
@@ -101,7 +104,8 @@ def check_fit(model: DeviceModel, hardware: Hardware, slices: Slicing) -> None:
     analog_pair = slices.paired and (hardware.adc is None or hardware.adc.subtract == "analog")
     if readout is not None and readout.saturation_norm is not None and analog_pair:
         raise HardwareError(
-            f"device card {model.card.name!r} saturates its bit lines one by one, so their difference cannot be taken "
+            f"device card {model.card.name!r} saturates its bit lines one by one, so their difference "
+            "cannot be taken "
             "in analog; set adc.subtract = 'digital' or another encoding"
         )
 

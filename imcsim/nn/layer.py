@@ -103,6 +103,12 @@ class CrossbarLayer(nn.Module):
         plan = array.plan(x.dtype)
         bias = self.output_bias()
         factor = self.output_scale(scale)
+        if plan.product is None and not bool(codes.sum().isfinite()):
+            raise InputError(
+                f"layer {array.name!r} got an input that is not finite; a pulse cannot be nan or inf: "
+                "check the data and "
+                "the layers before it"
+            )
         if plan.finish is not None and not isinstance(scale, Tensor):
             out = self.tabulated(codes, plan, factor, bias)
             if out is not None:
@@ -121,7 +127,10 @@ class CrossbarLayer(nn.Module):
         return out.to(x.dtype)
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
-        """The layer's output by tables, scaled as it is written; None where a layer's geometry does not allow it."""
+        """The layer's output by tables, scaled as it is written.
+
+        None where a layer's geometry does not allow it.
+        """
         return None
 
     def _collapsed(self, codes: Tensor, product: Collapsed, stream: ReadStream | None) -> Tensor:
@@ -160,7 +169,8 @@ class CrossbarLayer(nn.Module):
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
-            if torch.is_grad_enabled() and (inner.requires_grad or self.weight.requires_grad):
+            sources = (inner, self.weight, self.bias)
+            if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources):
                 out = _StraightThrough.apply(inner, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
             else:
                 with torch.no_grad():

@@ -27,7 +27,8 @@ def wired(
     """Effective conductances of cells behind wires, exact for voltage inputs.
 
     Every array is laid out as `weights.placement` and `weights.pair` say: an output's slices and sides in
-    adjacent columns or on arrays of their own, used rows at the far end from the ground, the unit column last. An
+    adjacent columns or on arrays of their own, used rows at the far end from the ground, the unit column
+    last. An
     array with inputs on the gates is approximated by its map at half its word lines on
     (`imcsim.circuits.gated_conductance_approx`).
 
@@ -42,7 +43,8 @@ def wired(
         arrays: word lines of each array, (start, stop).
 
     Returns:
-        The effective conductances, and those of the unit column (the mean over the arrays that share its rows).
+        The effective conductances, and those of the unit column (the mean over the arrays that share its
+        rows).
     """
     spread = _to_columns(cells_S, hardware)  # (groups, apart, rows, columns)
     groups, apart, _, columns = spread.shape

@@ -18,7 +18,14 @@ import imcsim
 from imcsim.hardware import Hardware, write_atomically
 from imcsim.plot import MARKERS, PALETTE
 from imcsim.progress import progress
-from imcsim.results import Record, accuracy_interval, put_between_markers, read_record, write_record
+from imcsim.results import (
+    Record,
+    accuracy_interval,
+    code_state,
+    put_between_markers,
+    read_record,
+    write_record,
+)
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 QUICK_IMAGES = 4
@@ -156,7 +163,7 @@ class Study:
         record = read_record(results / f"{self.name}.json")
         if self.figure is not None:
             picture = io.BytesIO()
-            self.figure(record).savefig(picture, format="png", dpi=110)
+            self.figure(record).savefig(picture, format="png", dpi=85)
             write_atomically(pages / f"{self.name}.png", picture.getvalue())
         page = pages / f"{self.page}.md"
         for marker, table in self.tables(record).items():
@@ -166,6 +173,7 @@ class Study:
                 write_atomically(page, text.encode())
 
     def _record(self, args: argparse.Namespace, folder: Path) -> None:
+        code = code_state()
         bench = Bench(args.images, args.seeds, quick=args.quick)
         hardware, rows = self.measure(bench)
         options = f"--images {args.images} --seeds {args.seeds}{' --quick' if args.quick else ''}"
@@ -178,6 +186,7 @@ class Study:
             n=bench.images,
             hardware={"base": hardware},
             facts={"network": "resnet20", "data": "CIFAR-10 test images", "float_top1": bench.float_top1},
+            code=code,
         )
 
     def arguments(self, argv: Sequence[str] | None) -> argparse.Namespace:
