@@ -213,9 +213,6 @@ def _converter(chip: Chip, top: int, full: int, bipolar: bool, calibrated: Fract
             hi = rows * (1 - g_min)
         else:
             hi = Fraction(rows // 2 if weights["encoding"] == "xnor" else rows)
-        signed = signed and hi > 0  # isaac on one row of 1-bit cells: [0, 0]
-        if adc["kind"] == "auto":
-            kind = "symmetric" if signed else "uniform"
         levels = hi / level
         half = 2 ** (bits - 1) - 1
         if kind == "symmetric":

@@ -44,10 +44,8 @@ def weight_tables(
         return table | {"bits": 2, "cell_bits": 1, "sided": draw(st.sampled_from(["one", "two"]))}
     bits = draw(st.integers(2 if encoding == "twos_complement" else 1, max_bits))
     need = bits if encoding in ("offset", "isaac") else max(bits - 1, 1)
-    if bits == 1 and encoding in ("offset", "isaac"):
-        cell_bits: int | list[int] = 1
-    elif draw(st.booleans()):
-        cell_bits = draw(st.integers(1, min(need, 5)))
+    if draw(st.booleans()):
+        cell_bits: int | list[int] = draw(st.integers(1, min(need, 5)))
     else:
         cell_bits = []
         while sum(cell_bits) < need:
@@ -133,6 +131,7 @@ def chips(
     encoding = weights["encoding"]
     inputs = draw(input_tables(encoding == "xnor", max_bits))
     rows = draw(st.integers(1, max_rows)) * (2 if encoding == "xnor" else 1)
+    rows += encoding == "isaac"  # one row of 1-bit cells is always flipped: its full range is [0, 0]
     active = draw(st.integers(1, rows)) if draw(st.booleans()) else rows
     active += active % 2 if encoding == "xnor" else 0
     chip: dict[str, Any] = {

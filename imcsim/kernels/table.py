@@ -381,7 +381,7 @@ def _run(
     from imcsim.kernels.table_currents import run_currents
     from imcsim.kernels.table_levels import LevelTables, run_levels
     from imcsim.kernels.table_output import Epilogue, Target
-    from imcsim.kernels.table_registers import TOGETHER, RegisterTables, run_registers
+    from imcsim.kernels.table_registers import OUTPUTS_AT_ONCE, RegisterTables, run_registers
 
     layer_groups, _, outputs = tables.shape
 
@@ -410,7 +410,7 @@ def _run(
         run, parts = run_levels, arrays.pairs.shape[1]
         at_once = TOTAL_BYTES // (arrays.streams * arrays.outputs * arrays.merged * lanes * 4)
     elif isinstance(arrays, RegisterTables):
-        run, parts = run_registers, arrays.outputs // TOGETHER
+        run, parts = run_registers, -(-arrays.outputs // min(arrays.outputs, OUTPUTS_AT_ONCE))
         at_once = VECTORS_AT_ONCE // lanes
     else:
         run, parts = run_currents, arrays.outputs // 16

@@ -203,21 +203,21 @@ def add_two_words(isa: Any, at: Any, c0: Any, c1: Any, weights: Any) -> Any:
     store(at + lanes, add_i32(load(isa, at + lanes), multiply_add_i16(unpack_high_i16(c0, c1), weights)))
 
 
-@inlined
+@kernel
 def add_words(
-    isa: Any,
-    merged: Any,
-    at: Any,
-    levels: Any,
-    clip: Any,
-    scale: Any,
-    remainder: Any,
-    origin: Any,
-    top: Any,
-    w01: Any,
-    w23: Any,
-    shift: Any,
-) -> Any:
+    isa: InstructionSet,
+    merged: int,
+    at: int,
+    levels: int,
+    clip: bool,
+    scale: float,
+    remainder: float,
+    origin: float,
+    top: int,
+    w01: int,
+    w23: int,
+    shift: int,
+) -> None:
     """Convert one column's int16 levels (at address `levels`) in four planes, weigh and add them."""
     lanes = lanes_of(isa)
     first, second = splat_i32(isa, w01), splat_i32(isa, w23)
@@ -275,7 +275,7 @@ def add_read(
     all_groups = tables.group_start[-1]
     first_table = ((g * tables.pairs.shape[1] + o) * all_groups + start) * pairs * 2 * width
     table, byte_tables = tables.entries.ctypes.data + first_table, tables.byte_tables.ctypes.data
-    wide, merged = levels.ctypes.data, tables.merged
+    wide, merged = int(levels.ctypes.data), tables.merged
     pair, quads = tables.pairs[g, o, r], tables.quads
     for p in range(pairs):
         mode, q = pair[p, MODE], p // half

@@ -32,6 +32,7 @@ TOGETHER = 4  # columns
 ENTRIES = 32
 TABLE_BYTES = ENTRIES * 4
 LANES = 64  # vectors of a packed block
+OUTPUTS_AT_ONCE = 64  # a multiple of `TOGETHER`
 
 
 class RegisterTables(NamedTuple):
@@ -162,42 +163,47 @@ def run_registers(
 ) -> None:
     """Do items `first` to `last` of the work on vectors `start` to `stop`.
 
-    An item is some blocks of vectors by four outputs.
+    An item is some blocks of vectors by some outputs, one read after the other: the patterns of a read then
+    stay in the second-level cache while all columns walk them.
 
     Shapes: patterns (layer groups, blocks, groups, planes, lanes); sums (layer groups, blocks, reads, lanes);
         the outputs flat, the one that is not wanted empty.
     """
     blocks, stored = patterns.shape[1], patterns.shape[3]
     pieces = (blocks + blocks_at_once - 1) // blocks_at_once
-    parts, all_groups = tables.outputs // TOGETHER, tables.group_start[-1]
-    all_outputs = epilogue.constants.shape[2]
-    raw = np.empty(TOGETHER * blocks_at_once * LANES * 4 + 64, np.uint8)
+    most = min(tables.outputs, OUTPUTS_AT_ONCE)
+    parts, all_groups = (tables.outputs + most - 1) // most, tables.group_start[-1]
+    all_outputs, width = epilogue.constants.shape[2], blocks_at_once * LANES
+    raw = np.empty(tables.streams * most * width * 4 + 64, np.uint8)
     skip = -raw.ctypes.data % 64
-    totals = raw[skip : skip + TOGETHER * blocks_at_once * LANES * 4].view(np.int32)
-    totals = totals.reshape(TOGETHER, blocks_at_once * LANES)
-    rows = np.empty((TOGETHER, blocks_at_once * LANES), np.float64)
+    totals = raw[skip : skip + tables.streams * most * width * 4].view(np.int32)
+    totals = totals.reshape(tables.streams, most, width)
+    row = np.empty(width, np.float64)
     for item in range(first, last):
         g, rest = item // (pieces * parts), item % (pieces * parts)
-        o, b0 = rest // pieces, (rest % pieces) * blocks_at_once
+        first_output, b0 = rest // pieces * most, (rest % pieces) * blocks_at_once
         b1 = min(blocks, b0 + blocks_at_once)
-        used = min(TOGETHER, all_outputs - o * TOGETHER)
-        rows[:] = 0.0
-        for q in range(tables.streams):
-            totals[:] = 0
-            base = (((g * parts + o) * tables.streams + q) * all_groups) * TOGETHER * TABLE_BYTES
-            for r in range(len(tables.group_start) - 1):
-                table = tables.entries.ctypes.data + base + tables.group_start[r] * TOGETHER * TABLE_BYTES
-                for b in range(b0, b1):
-                    at = totals.ctypes.data + (b - b0) * LANES * 4
-                    pattern = patterns.ctypes.data + (g * blocks + b) * all_groups * stored * LANES
-                    add_read(tables, g, o, q, r, table, pattern, stored, at, totals.shape[1] * 4)
-            for c in range(used):
-                constant = epilogue.constants[g, q, o * TOGETHER + c]
-                weigh_byte_totals(totals[c], LANES, constant, epilogue.factors[q], rows[c])
+        beyond = min(first_output + most, tables.outputs)
+        totals[:] = 0
+        for r in range(len(tables.group_start) - 1):
+            for o in range(first_output // TOGETHER, beyond // TOGETHER):
+                for q in range(tables.streams):
+                    number = ((g * (tables.outputs // TOGETHER) + o) * tables.streams + q) * all_groups
+                    table = (number + tables.group_start[r]) * TOGETHER * TABLE_BYTES
+                    table += tables.entries.ctypes.data
+                    for b in range(b0, b1):
+                        at = (q * most + o * TOGETHER - first_output) * width + (b - b0) * LANES
+                        pattern = patterns.ctypes.data + (g * blocks + b) * all_groups * stored * LANES
+                        at = totals.ctypes.data + at * 4
+                        add_read(tables, g, o, q, r, table, pattern, stored, at, width * 4)
         first_vector = start + b0 * LANES
         last_vector = min(stop, start + b1 * LANES)
-        for c in range(used):
-            part, output = rows[c, : (b1 - b0) * LANES], o * TOGETHER + c
+        part = row[: (b1 - b0) * LANES]
+        for output in range(first_output, min(beyond, all_outputs)):
+            part[:] = 0.0
+            for q in range(tables.streams):
+                constant, own = epilogue.constants[g, q, output], totals[q, output - first_output]
+                weigh_byte_totals(own, LANES, constant, epilogue.factors[q], part)
             finish_row(
                 sums[g, b0:b1], epilogue, target, g, output, first_vector, last_vector, part, out32, out64
             )

@@ -399,6 +399,10 @@ class CrossbarArray(nn.Module):
 
     # State
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave plans behind; they make their own."""
+        return {**self.__dict__, "_plans": {}}
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CrossbarArray:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 

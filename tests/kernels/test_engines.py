@@ -12,6 +12,7 @@ import imcsim
 from imcsim.functional.adc import level_converter, ranged_converter
 from imcsim.kernels import matmul
 from tests.strategies import chips, examples, hardware_of
+from tests.tolerances import SCALED_FLOAT64
 
 
 @examples(60)
@@ -26,8 +27,10 @@ def test_every_engine_gives_the_reference_on_whole_levels(data: st.DataObject) -
     )
     x = 1.5 * torch.randn(9, layer.in_features, dtype=layer.weight.dtype)
     want = imcsim.convert(layer, hardware_of(chip), engine="reference")(x)
-    for engine in ("auto", "matmul"):
-        assert torch.equal(imcsim.convert(layer, hardware_of(chip), engine=engine)(x), want)
+    assert torch.equal(imcsim.convert(layer, hardware_of(chip), engine="matmul")(x), want)
+    auto = imcsim.convert(layer, hardware_of(chip))(x)
+    # The same codes; the table engine multiplies a sum by LSB and scales in another order, an ulp of float64.
+    assert (auto - want).abs().max() <= SCALED_FLOAT64 * want.abs().max()
 
 
 def test_matmul_works_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
