@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from imcsim import devices, zoo
+from imcsim import circuits, devices, ppa, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.hardware import Hardware
 from imcsim.kernels.cache import set_plan_memory
+from imcsim.ppa import estimate
 from imcsim.presets import load_hardware
 from imcsim.program import age, program, seed_reads
 from imcsim.storage import load, save
@@ -16,13 +17,17 @@ from imcsim.summary import summary
 
 __version__ = "0.1.0"
 
+Hardware.peak = ppa.peak  # type: ignore[attr-defined]  # bound here: a description must not import what costs it
+
 __all__ = [
     "Hardware",
     "ImcsimError",
     "age",
     "calibrate",
+    "circuits",
     "convert",
     "devices",
+    "estimate",
     "evaluate",
     "load",
     "load_hardware",

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from imcsim.costs import Component, Tile
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
 
 MAX_BITS = 16
@@ -287,6 +288,8 @@ class Hardware(Table):
     weights: Weights = Weights()
     inputs: Inputs = Inputs()
     adc: Adc | None = None
+    tile: Tile | None = None
+    components: dict[str, Component] = Field(default_factory=dict)
 
     def __init__(self, **data: Any) -> None:
         try:
@@ -370,6 +373,9 @@ class Hardware(Table):
                 "adc.offset_correction = 'unit_column' is for encodings 'offset' and 'isaac', but "
                 f"weights.encoding = {encoding!r}; leave it out"
             )
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
     def replace(self, changes: Mapping[str, Any]) -> Self:
         """A validated copy with some fields changed.
@@ -523,6 +529,8 @@ def _clean(loc: tuple[int | str, ...]) -> list[str]:
 def _fields_at(path: list[str]) -> set[str]:
     """Names of the fields of the table at `path`."""
     models: list[type[BaseModel]] = [Hardware]
+    if path[:1] == ["components"]:
+        models, path = [Component], path[2:]
     for part in path:
         found: list[type[BaseModel]] = []
         for model in models:

@@ -15,6 +15,7 @@ from imcsim.errors import CalibrationError
 from imcsim.hardware import Hardware
 from imcsim.mapping import placement_of
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.wiring import has_wires
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,28 @@ def _row(name: str, module: nn.Module, array: CrossbarArray) -> LayerSummary:
         idle_columns=where.idle_columns,
         engine=engine,
         reason=reason,
-        effects=", ".join(array.device_model.effects()),
+        effects=", ".join([*array.device_model.effects(), *_circuit_effects(array)]),
         warnings="; ".join([*array.device_model.notes(), *_range_warnings(hardware)]),
     )
+
+
+def _circuit_effects(array: CrossbarArray) -> list[str]:
+    """Names of the effects around the cells that are on."""
+    chip = array.hardware.array
+    out = []
+    if has_wires(array.hardware):
+        out.append(
+            f"wires ({chip.word_line_ohm:g} ohm word line, {chip.bit_line_ohm:g} ohm bit line a segment)"
+        )
+        if chip.input_mode == "gate":
+            out.append("gate inputs (approximated by the map at half the word lines on)")
+    if chip.readout != "current":
+        out.append(f"{chip.readout} readout")
+    if array.seconds:
+        out.append(f"aged {array.seconds:g} s")
+    if array.compensation is not None:
+        out.append(f"{array.compensation} drift compensation")
+    return out
 
 
 def _range_warnings(hardware: Hardware) -> list[str]:

@@ -102,3 +102,17 @@ def drive_of(pulses: Tensor, train: PulseTrain) -> Tensor:
         return pulses
     table = torch.tensor(train.drive, dtype=pulses.dtype, device=pulses.device)
     return table[pulses.abs().to(torch.int64)] * pulses.sign()
+
+
+def complementary_lines(x_int: Tensor) -> Tensor:
+    """Codes on pairs of word lines: +1 drives the first, -1 the second, 0 neither.
+
+    Shapes: x_int (..., inputs); returns (..., 2 x inputs).
+
+    Args:
+        x_int: codes -1, 0 and 1.
+
+    Returns:
+        The pulses, 0 or 1.
+    """
+    return torch.stack([x_int > 0, x_int < 0], dim=-1).flatten(-2).to(x_int.dtype)

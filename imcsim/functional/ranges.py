@@ -10,7 +10,10 @@ from torch import Tensor
 from imcsim.functional.adc import Converter, convert
 
 CANDIDATES = 128
-"""Range ends tried, evenly from 1/128 of the largest current to all of it."""
+"""Range ends tried first, evenly from 1/128 of the largest current to all of it."""
+
+REFINEMENTS = 3
+"""Times that the neighbourhood of the best end is searched eight times finer."""
 
 
 def mse_range(
@@ -34,14 +37,21 @@ def mse_range(
     peak = float(values[counts > 0].abs().max()) if bool((counts > 0).any()) else 0.0
     if peak == 0.0:
         return extra[0] if extra else 1.0
-    ends = [*extra, *(peak * i / CANDIDATES for i in range(CANDIDATES, 0, -1))]
-    best, best_error = ends[0], float("inf")
-    for end in ends:
+
+    def error(end: float) -> float:
         converter = make(end)
         read = (convert(values, converter) + converter.residue) * converter.step
-        error = float(((read - values).square() * counts).sum())
-        if error < best_error:
-            best, best_error = end, error
+        return float(((read - values).square() * counts).sum())
+
+    step = peak / CANDIDATES
+    tried = [(error(end), end) for end in (*extra, *(step * i for i in range(CANDIDATES, 0, -1)))]
+    best_error, best = min(tried, key=lambda pair: pair[0])
+    for _ in range(REFINEMENTS):
+        near = [best + step * i / 8 for i in range(-8, 9) if i and best + step * i / 8 > 0]
+        best_error, best = min(
+            [(best_error, best), *((error(end), end) for end in near)], key=lambda pair: pair[0]
+        )
+        step /= 8
     return best
 
 

@@ -40,6 +40,7 @@ class Choice:
         tables: the table engine's tables, which a convolution walks directly and to which it leaves the
             scaling.
         finish: the digital corrections that go with `tables`.
+        pairs: a weight sits on two word lines (xnor).
         nbytes: memory that the plan holds beside the programmed cells.
     """
 
@@ -49,6 +50,7 @@ class Choice:
     product: Collapsed | None = None
     tables: table.Tables | None = None
     finish: table.Finish | None = None
+    pairs: bool = False
     nbytes: int = 0
 
 
@@ -123,7 +125,7 @@ def _tabulate(job: Job, why: str) -> Choice | str:
         return str(error)
     fix = job.correction
     finish = None
-    if fix.unit is None and not job.complementary:
+    if fix.unit is None:
         constant = fix.constant if bool(fix.constant.any()) else None
         finish = table.Finish(job.compensation, fix.drive, constant)
 
@@ -135,7 +137,9 @@ def _tabulate(job: Job, why: str) -> Choice | str:
     def run(x_int: Tensor, stream: ReadStream | None) -> Tensor:
         return integer_product(x_int, job, by(tables), units, stream)
 
-    return Choice("table", why, run, tables=tables, finish=finish, nbytes=tables.nbytes)
+    return Choice(
+        "table", why, run, tables=tables, finish=finish, pairs=job.complementary, nbytes=tables.nbytes
+    )
 
 
 def _bytes(*tensors: Tensor | None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from imcsim.functional.adc import Converter
 from imcsim.functional.correction import Correction
-from imcsim.functional.dac import PulseTrain
+from imcsim.functional.dac import PulseTrain, complementary_lines
 from imcsim.functional.mvm import Columns
 
 
@@ -91,9 +91,7 @@ class Job:
 
     def word_lines(self, x_int: Tensor) -> Tensor:
         """What is sent to the word lines. Shapes: x_int (..., inputs) -> (..., rows)."""
-        if not self.complementary:
-            return x_int
-        return torch.stack([x_int > 0, x_int < 0], dim=-1).flatten(-2).to(x_int.dtype)
+        return complementary_lines(x_int) if self.complementary else x_int
 
 
 def reach(columns: Columns, train: PulseTrain) -> list[tuple[float, float]]:

@@ -45,7 +45,7 @@ def integer_product(
     if fix.drive is not None or unit_sums:
         counted = read_sums(x, job.columns.reads, job.train.shift)
     if fix.drive is not None and counted is not None:
-        out = out + torch.einsum("rgn,rgc->gnc", counted, fix.drive)
+        out = _corrected(out, counted, fix.drive)
     if fix.unit is not None and counted is not None:
         reads = []
         for r, ((start, stop), measure) in enumerate(zip(job.columns.reads, unit_sums, strict=True)):
@@ -54,5 +54,15 @@ def integer_product(
         measured = torch.stack(reads)
         if job.snap is None:
             measured = measured - counted * job.unit_baseline + job.unit_residue
-        out = out + torch.einsum("rgn,rgc->gnc", measured, fix.unit)
+        out = _corrected(out, measured, fix.unit)
     return out + fix.constant[:, None] if bool(fix.constant.any()) else out
+
+
+def _corrected(out: Tensor, sums: Tensor, factors: Tensor) -> Tensor:
+    """``out + sum_r sums_r factors_r``, read by read, as the table engine adds them: the same bits.
+
+    Shapes: out (groups, vectors, outputs); sums (reads, groups, vectors); factors (reads, groups, outputs).
+    """
+    for read, factor in zip(sums, factors, strict=True):
+        out = out + read.unsqueeze(-1) * factor.unsqueeze(1)
+    return out

@@ -20,7 +20,6 @@ class Geometry:
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Size of the output of an input of this size."""

@@ -61,7 +61,6 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
             (stride[0], stride[1]),
             (padding[0], padding[1]),
             (self.dilation[0], self.dilation[1]),
-            self.groups,
         )
         per_output = (self.groups, self.out_channels // self.groups)
 
@@ -74,7 +73,7 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
             bias=None if bias is None else by_group(bias),
             dtype=codes.dtype,
         )
-        return table.conv_stream_sums(x, geometry, plan.tables, finish)
+        return table.conv_stream_sums(x, geometry, plan.tables, finish, complementary=plan.pairs)
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """Shapes.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imcsim.errors import InputError
+from imcsim.functional.dac import complementary_lines
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels import table
 from imcsim.kernels.engines import Choice
@@ -46,7 +47,8 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         if plan.tables is None or plan.finish is None:
             return None
         finish = replace(plan.finish, scale=factor, bias=bias, dtype=codes.dtype)
-        out = table.stream_sums(self.vectors(codes), plan.tables, finish)
+        sent = self.vectors(codes)
+        out = table.stream_sums(complementary_lines(sent) if plan.pairs else sent, plan.tables, finish)
         return out.view(*codes.shape[:-1], self.out_features)
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:

@@ -9,7 +9,7 @@ from imcsim.ppa.estimate import estimate, estimate_layers
 from imcsim.ppa.peak import Peak, peak
 from imcsim.ppa.registry import Cost, available, cost, model, register
 from imcsim.ppa.report import Estimate
-from imcsim.ppa.schema import Component, Costs, Tile, costs_from
+from imcsim.costs import Component, Costs, Tile, costs_from
 from imcsim.ppa.shapes import LayerShape
 
 __all__ = [

@@ -12,7 +12,7 @@ from imcsim.ppa import adc, analog, digital, interconnect, memory  # noqa: F401 
 from imcsim.ppa.defaults import default_costs
 from imcsim.ppa.events import converted_columns, input_cycles, is_signed
 from imcsim.ppa.registry import cost, model
-from imcsim.ppa.schema import Component, Confidence, Costs, Event, Tile
+from imcsim.costs import Component, Confidence, Costs, Event, Tile
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imcsim.hardware import Hardware
-from imcsim.ppa.schema import Costs
+from imcsim.costs import Costs
 
 
 def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:

@@ -15,7 +15,7 @@ from imcsim.ppa.costing import Costed, costs_of, cycle_time, evaluate, vector_ti
 from imcsim.ppa.describe import describe
 from imcsim.ppa.events import Layout, count, layout
 from imcsim.ppa.report import ComponentRow, Estimate, LayerRow, aJ
-from imcsim.ppa.schema import Component, Costs, Event
+from imcsim.costs import Component, Costs, Event
 from imcsim.ppa.shapes import LayerShape
 from imcsim.ppa.traffic import Place, places, travel
 

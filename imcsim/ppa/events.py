@@ -30,7 +30,7 @@ from imcsim.functional.partition import split_reads
 from imcsim.hardware import Hardware
 from imcsim.mapping import Placement, place
 from imcsim.nn.readout import array_rows, pulse_train, weight_slicing
-from imcsim.ppa.schema import Event, Tile
+from imcsim.costs import Event, Tile
 from imcsim.ppa.shapes import LayerShape
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from imcsim.hardware import Hardware
 from imcsim.ppa.costing import Costed, costs_of, evaluate, macs_per_array, vector_time
 from imcsim.ppa.events import input_cycles, is_signed
-from imcsim.ppa.schema import Confidence, Costs
+from imcsim.costs import Confidence, Costs
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imcsim.errors import HardwareError, did_you_mean
-from imcsim.ppa.schema import Confidence
+from imcsim.costs import Confidence
 
 
 @dataclass(frozen=True)

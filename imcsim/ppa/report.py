@@ -9,7 +9,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from imcsim.ppa.schema import Confidence, Event
+from imcsim.costs import Confidence, Event
 
 aJ = 1e-18
 """Energies are kept in whole attojoules, so that sums over layers and over components are the same number."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imcsim.ppa.events import Layout
-from imcsim.ppa.schema import Event, Tile
+from imcsim.costs import Event, Tile
 from imcsim.ppa.shapes import LayerShape
 
 

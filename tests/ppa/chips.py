@@ -10,14 +10,19 @@ from torch import nn
 
 import imcsim
 from imcsim import Hardware
-from imcsim.ppa import Costs, costs_from
+from imcsim.ppa import Costs, costs_from, costs_of
+
 
 FOLDER = Path(__file__).parent
 
 
 @cache
 def costs(name: str) -> Costs:
-    return costs_from(tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8")))
+    """Of a preset; or of a chip whose costs are in a file here because it is no preset."""
+    file = FOLDER / f"{name}.toml"
+    if file.is_file():
+        return costs_from(tomllib.loads(file.read_text(encoding="utf-8")))
+    return costs_of(chip(name))
 
 
 @cache

@@ -160,7 +160,7 @@ def _one_line(detail: Any) -> str:
     name = ".".join(str(part) for part in detail["loc"]) or "costs"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        return f"{name} = {detail['input']!r}: unknown key; see imcsim.ppa.schema for what is allowed"
+        return f"{name} = {detail['input']!r}: unknown key; see imcsim.costs for what is allowed"
     if detail["type"] == "value_error":
         return f"{name}: {message}"
     return f"{name} = {detail['input']!r}: {message[0].lower()}{message[1:]}; change {name} accordingly"
