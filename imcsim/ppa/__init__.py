@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imcsim.costs import Component, Costs, Tile, costs_from
 from imcsim.ppa.costing import costs_of, lossless_bits
 from imcsim.ppa.defaults import default_costs
 from imcsim.ppa.describe import describe
@@ -9,7 +10,6 @@ from imcsim.ppa.estimate import estimate, estimate_layers
 from imcsim.ppa.peak import Peak, peak
 from imcsim.ppa.registry import Cost, available, cost, model, register
 from imcsim.ppa.report import Estimate
-from imcsim.costs import Component, Costs, Tile, costs_from
 from imcsim.ppa.shapes import LayerShape
 
 __all__ = [

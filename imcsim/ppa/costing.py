@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from imcsim.costs import Component, Confidence, Costs, Event, Tile
 from imcsim.errors import HardwareError
 from imcsim.functional.adc import level_converter
 from imcsim.hardware import Hardware
@@ -12,7 +13,6 @@ from imcsim.ppa import adc, analog, digital, interconnect, memory  # noqa: F401 
 from imcsim.ppa.defaults import default_costs
 from imcsim.ppa.events import converted_columns, input_cycles, is_signed
 from imcsim.ppa.registry import cost, model
-from imcsim.costs import Component, Confidence, Costs, Event, Tile
 
 
 @dataclass(frozen=True)

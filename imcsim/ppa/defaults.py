@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from imcsim.hardware import Hardware
 from imcsim.costs import Costs
+from imcsim.hardware import Hardware
 
 
 def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:

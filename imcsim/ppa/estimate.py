@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from imcsim.costs import Component, Costs, Event
 from imcsim.errors import InputError
 from imcsim.hardware import Hardware
 from imcsim.ppa import allocate
@@ -15,7 +16,6 @@ from imcsim.ppa.costing import Costed, costs_of, cycle_time, evaluate, vector_ti
 from imcsim.ppa.describe import describe
 from imcsim.ppa.events import Layout, count, layout
 from imcsim.ppa.report import ComponentRow, Estimate, LayerRow, aJ
-from imcsim.costs import Component, Costs, Event
 from imcsim.ppa.shapes import LayerShape
 from imcsim.ppa.traffic import Place, places, travel
 

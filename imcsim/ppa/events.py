@@ -26,11 +26,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from imcsim.costs import Event, Tile
 from imcsim.functional.partition import split_reads
 from imcsim.hardware import Hardware
 from imcsim.mapping import Placement, place
 from imcsim.nn.readout import array_rows, pulse_train, weight_slicing
-from imcsim.costs import Event, Tile
 from imcsim.ppa.shapes import LayerShape
 
 

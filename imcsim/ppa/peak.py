@@ -8,10 +8,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from imcsim.costs import Confidence, Costs
 from imcsim.hardware import Hardware
 from imcsim.ppa.costing import Costed, costs_of, evaluate, macs_per_array, vector_time
 from imcsim.ppa.events import input_cycles, is_signed
-from imcsim.costs import Confidence, Costs
 
 
 @dataclass(frozen=True)

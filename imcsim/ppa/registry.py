@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from imcsim.errors import HardwareError, did_you_mean
 from imcsim.costs import Confidence
+from imcsim.errors import HardwareError, did_you_mean
 
 
 @dataclass(frozen=True)

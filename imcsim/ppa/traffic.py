@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imcsim.ppa.events import Layout
 from imcsim.costs import Event, Tile
+from imcsim.ppa.events import Layout
 from imcsim.ppa.shapes import LayerShape
 
 

@@ -12,7 +12,6 @@ import imcsim
 from imcsim import Hardware
 from imcsim.ppa import Costs, costs_from, costs_of
 
-
 FOLDER = Path(__file__).parent
 
 
