@@ -12,20 +12,9 @@ from torch import Tensor, nn
 from imcsim.batches import Forward, batch_input, evaluation_mode, iterate, to_model
 from imcsim.convert import arrays
 from imcsim.errors import CalibrationError
-from imcsim.functional.adc import Converter
-from imcsim.functional.dac import PulseTrain, digits
-from imcsim.functional.ranges import mse_range, percentile_range, power_of_two_ranges
-from imcsim.hardware import Hardware
-from imcsim.kernels.job import Job, reach
 from imcsim.nn.array import CrossbarArray
-from imcsim.nn.layer import CrossbarLayer
-from imcsim.nn.readout import Stream, stream_converter, streams
+from imcsim.nn.currents import Currents
 from imcsim.progress import progress
-
-VECTORS_PER_LAYER = 2048
-"""Input vectors of a layer whose column currents are looked at, spread evenly over the data."""
-
-BINS = 4096
 
 
 @torch.no_grad()
@@ -72,9 +61,9 @@ def calibrate(
         _run(sim, held, forward, {array: _InputRange(array).see for _, array in layers}, "input ranges")
         for layer, array in layers:
             array.sync(layer.weight)
-        wanting = [(layer, array) for layer, array in layers if _wants_adc_range(array)]
-        if wanting:
-            seen = {array: _Currents(layer, array, len(held)) for layer, array in wanting}
+        converting = [(layer, array) for layer, array in layers if array.hardware.adc is not None]
+        if converting:
+            seen = {array: Currents(layer, array, len(held)) for layer, array in converting}
             _run(
                 sim,
                 held,
@@ -83,12 +72,10 @@ def calibrate(
                 "converter ranges",
             )
             for array, currents in seen.items():
-                array.adc_high = currents.choose(criterion, percentile, power_of_two)
+                if array.hardware.adc is not None and array.hardware.adc.range == "calibrated":
+                    array.adc_high = currents.choose(criterion, percentile, power_of_two)
+                array.conversion_errors = currents.conversion_errors()
                 array.forget_plans()
-
-
-def _wants_adc_range(array: CrossbarArray) -> bool:
-    return array.hardware.adc is not None and array.hardware.adc.range == "calibrated"
 
 
 def _run(
@@ -139,106 +126,3 @@ class _InputRange:
         self.peak, self.negative = max(self.peak, -low, high), self.negative or low < 0
         self.array.input_range, self.array.input_signed = self.peak or 1.0, self.negative
         self.array.forget_plans()
-
-
-class _Currents:
-    """Histograms of a layer's column currents, one a stream, the unit column's last."""
-
-    def __init__(self, layer: CrossbarLayer, array: CrossbarArray, batches: int) -> None:
-        self.layer, self.array = layer, array
-        self.budget = -(-VECTORS_PER_LAYER // batches)
-        self.job: Job = array.job(ideal_converters=True, targets=not array.programmed_by_user)
-        spans = reach(self.job.columns, self.job.train)
-        if self.job.unit is not None:
-            spans += reach(self.job.unit, self.job.train)
-        exact = self.job.integer_cells and not any(self.job.columns.baseline)
-        self.low = [low for low, _ in spans]
-        self.width = [
-            1.0 if exact and high - low <= BINS else max(high - low, 1e-30) / BINS for low, high in spans
-        ]
-        self.counts = [
-            torch.zeros(int((high - low) / width) + 2)
-            for (low, high), width in zip(spans, self.width, strict=True)
-        ]
-
-    def see(self, x: Tensor) -> None:
-        """Look at the currents of some of the vectors of a batch. Shapes: x as the layer takes it."""
-        codes, _ = self.array.quantize(x, self.layer.sample_dims)
-        samples = codes.shape[0] if codes.dim() > 1 else 1
-        if samples > 1:
-            each = self.layer.vectors(codes[:1]).shape[1]
-            codes = _spread(codes, 0, -(-self.budget // max(each, 1)))
-        sent = self.job.word_lines(_spread(self.layer.vectors(codes), 1, self.budget))
-        pulses = digits(sent, self.job.train).to(torch.float32)
-        drives = [pulses[..., start:stop] for start, stop in self.job.columns.reads]
-        for q in range(len(self.job.columns.gains)):
-            self._count(q, drives, self.job.columns.cells[:, q], self.job.columns.baseline[q])
-        if self.job.unit is not None:
-            self._count(
-                len(self.job.columns.gains), drives, self.job.unit.cells[:, 0], self.job.unit.baseline[0]
-            )
-
-    def _count(self, q: int, drives: list[Tensor], cells: Tensor, baseline: float) -> None:
-        for (start, stop), drive in zip(self.job.columns.reads, drives, strict=True):
-            current = drive @ (cells[:, start:stop].float() + baseline)
-            index = (
-                ((current.flatten() - self.low[q]) / self.width[q])
-                .round_()
-                .to(torch.int64)
-                .clamp_(0, len(self.counts[q]) - 1)
-            )
-            self.counts[q] += torch.bincount(index.cpu(), minlength=len(self.counts[q]))
-
-    def choose(self, criterion: str, percentile: float, power_of_two: bool) -> tuple[float, ...]:
-        """The upper ends of the ranges, in levels."""
-        hardware, ratio = self.array.hardware, self.array.on_off_ratio
-        train = self.array.pulses
-        kinds = streams(hardware, train, ratio)
-        by_stream = [kind.slice for kind in kinds] + ([-1] if self.job.unit is not None else [])
-        ends: dict[int, float] = {}
-        for key in dict.fromkeys(by_stream):
-            members = [q for q, other in enumerate(by_stream) if other == key]
-            values = torch.cat(
-                [
-                    self.low[q] + self.width[q] * torch.arange(len(self.counts[q]), dtype=torch.float64)
-                    for q in members
-                ]
-            )
-            counts = torch.cat([self.counts[q].double() for q in members])
-            kind = kinds[max(key, 0)]
-            if criterion == "percentile":
-                ends[key] = percentile_range(values, counts, percentile)
-            else:
-                ends[key] = mse_range(
-                    values,
-                    counts,
-                    partial(_converter, hardware, kind, train, ratio),
-                    _one_level(hardware, kind),
-                )
-        if power_of_two:
-            ends = dict(zip(ends, power_of_two_ranges(list(ends.values())), strict=True))
-        return tuple(ends[key] for key in by_stream)
-
-
-def _converter(hardware: Hardware, kind: Stream, train: PulseTrain, ratio: float, end: float) -> Converter:
-    return stream_converter(hardware, kind, train, ratio, end)
-
-
-def _one_level(hardware: Hardware, kind: Stream) -> tuple[float, ...]:
-    """The range end that makes one LSB exactly one level, as a candidate."""
-    adc = hardware.adc
-    if adc is None:
-        raise ValueError("the chip has ideal converters")
-    symmetric = adc.kind == "symmetric" or (adc.kind == "auto" and kind.low < 0)
-    codes = (1 << adc.bits) - 1
-    if symmetric:
-        return (float((codes - 1) // 2),) if codes > 1 else ()
-    return (codes / 2 if kind.low < 0 else float(codes),)
-
-
-def _spread(x: Tensor, dim: int, count: int) -> Tensor:
-    """Up to `count` slices of a dimension, evenly spread."""
-    have = x.shape[dim]
-    if have <= count:
-        return x
-    return x.index_select(dim, torch.linspace(0, have - 1, count, device=x.device).round().long())

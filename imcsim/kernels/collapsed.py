@@ -24,6 +24,7 @@ class Collapsed:
         shifts: power of two of each piece.
         constant: (groups, outputs) float64, or None.
         variance: (groups, outputs, inputs) read-noise variance a unit of `pulse_energy`, or None.
+        extra_variance: (groups, outputs) noise variance that does not depend on the input, or None.
         exact: whole numbers, whose sums do not depend on their order.
     """
 
@@ -31,7 +32,23 @@ class Collapsed:
     shifts: tuple[int, ...]
     constant: Tensor | None = None
     variance: Tensor | None = None
+    extra_variance: Tensor | None = None
     exact: bool = True
+
+    def deviation(self, from_inputs: Tensor | None, extra: Tensor | None = None) -> Tensor | None:
+        """Standard deviation of the noise of each output.
+
+        Args:
+            from_inputs: the product of pulse energies and `variance`, or None.
+            extra: `extra_variance` in a shape that broadcasts to the output; None: (groups, 1, outputs).
+
+        Returns:
+            The deviation, or None without noise.
+        """
+        if self.extra_variance is None:
+            return None if from_inputs is None else from_inputs.sqrt()
+        constant = self.extra_variance.unsqueeze(1) if extra is None else extra
+        return constant.sqrt() if from_inputs is None else (from_inputs + constant).sqrt()
 
 
 def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:

@@ -19,6 +19,7 @@ from imcsim.kernels import matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.serial import Sums, integer_product
+from imcsim.kernels.statistical import ConversionErrors, statistical
 
 ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "statistical")
 
@@ -54,13 +55,16 @@ class Choice:
     nbytes: int = 0
 
 
-def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
+def choose(
+    job: Job, engine: str, dtype: torch.dtype, conversion_errors: ConversionErrors | None = None
+) -> Choice | str:
     """Choose the engine for a layer.
 
     Args:
         job: the layer.
         engine: auto, or the one wanted.
         dtype: of the input codes.
+        conversion_errors: what calibration found, for the statistical engine.
 
     Returns:
         The choice, or the reason why the wanted engine cannot compute the layer.
@@ -69,16 +73,14 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
         product = collapse(job, dtype)
         if isinstance(product, Collapsed):
             why = "converters lose nothing" if job.converters is not None else "ideal converters"
-            train, nbytes = job.train, _bytes(*product.pieces, product.constant, product.variance)
-            return Choice(
-                "collapsed",
-                why,
-                lambda x, stream: _collapsed(x, product, train, stream),
-                product,
-                nbytes=nbytes,
-            )
+            return _one_product("collapsed", why, product, job.train)
         if engine == "collapsed":
             return product
+    if engine == "statistical":
+        model = statistical(job, dtype, conversion_errors)
+        if isinstance(model, str):
+            return model
+        return _one_product("statistical", "asked for: one product, converters as noise", model, job.train)
     if engine == "reference" or (engine == "auto" and job.columns.reshapes):
         why = "asked for" if engine == "reference" else f"{job.loss}: only the reference computes it"
         return Choice("reference", why, _serial(job, _reference_in_blocks))
@@ -100,7 +102,14 @@ def choose(job: Job, engine: str, dtype: torch.dtype) -> Choice | str:
         )
         sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
         return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
-    return f"engine {engine!r} is not part of this version"
+    return f"{engine!r} is not one of {', '.join(ENGINES)}"
+
+
+def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -> Choice:
+    nbytes = _bytes(*product.pieces, product.constant, product.variance, product.extra_variance)
+    return Choice(
+        engine, why, lambda x, stream: _collapsed(x, product, train, stream), product, nbytes=nbytes
+    )
 
 
 def _why_not_table(job: Job) -> str | None:
@@ -186,13 +195,12 @@ def _collapsed(x_int: Tensor, product: Collapsed, train: PulseTrain, stream: Rea
     out = combine([multiply(x_int, piece) for piece in product.pieces], product.shifts)
     if product.constant is not None:
         out = out.double() + product.constant[:, None]
-    if stream is not None and product.variance is not None:
+    spread = product.deviation(
+        None if product.variance is None else multiply(pulse_energy(x_int, train), product.variance)
+    )
+    if stream is not None and spread is not None:
         samples = x_int.shape[1] // stream.vectors
-        spread = multiply(pulse_energy(x_int, train), product.variance).sqrt_()
-        drawn = torch.from_numpy(stream.of_samples(samples, out.shape[0] * stream.vectors * out.shape[2])).to(
-            spread.device
-        )
-        out = out + spread * drawn.view(samples, out.shape[0], stream.vectors, -1).transpose(0, 1).reshape_as(
-            spread
-        )
+        drawn = torch.from_numpy(stream.of_samples(samples, out.shape[0] * stream.vectors * out.shape[2]))
+        normals = drawn.to(out.device).view(samples, out.shape[0], stream.vectors, -1).transpose(0, 1)
+        out = out + spread * normals.reshape_as(out)
     return out.double()

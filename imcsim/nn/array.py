@@ -85,6 +85,7 @@ class CrossbarArray(nn.Module):
         self.input_range: float | None = None
         self.input_signed: bool | None = None
         self.adc_high: tuple[float, ...] | None = None
+        self.conversion_errors: tuple[tuple[float, ...], ...] | None = None
         self.observer: Callable[[Tensor], None] | None = None
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
@@ -265,7 +266,7 @@ class CrossbarArray(nn.Module):
         self.read_seed, self.samples_read = seed, 0
 
     def read_stream(self, samples: int) -> ReadStream | None:
-        """The read noise of the next samples, or None where reads are noiseless; counts them as read.
+        """The random stream of the next samples, or None where reads are noiseless; counts them as read.
 
         Args:
             samples: how many.
@@ -273,7 +274,7 @@ class CrossbarArray(nn.Module):
         Returns:
             The stream; its `vectors` is for the caller to set.
         """
-        if not self.device_model.has_read_noise:
+        if not (self.device_model.has_read_noise or self.engine == "statistical"):
             return None
         stream = ReadStream(self.read_seed, self.name, self.samples_read, 1)
         self.samples_read += samples
@@ -380,7 +381,7 @@ class CrossbarArray(nn.Module):
             EngineError: the engine asked for cannot compute this layer.
         """
         if dtype not in self._plans:
-            choice = engines.choose(self.job(), self.engine, dtype)
+            choice = engines.choose(self.job(), self.engine, dtype, self.conversion_errors)
             if isinstance(choice, str):
                 raise EngineError(
                     f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use "
@@ -420,6 +421,9 @@ class CrossbarArray(nn.Module):
         if self.input_range is not None:
             pair = [self.input_range, float(bool(self.input_signed))]
             destination[prefix + "input_range"] = torch.tensor(pair, dtype=torch.float64)
+        if self.conversion_errors is not None:
+            errors = torch.tensor(self.conversion_errors, dtype=torch.float64)
+            destination[prefix + "conversion_errors"] = errors
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
         if self.cells and self._written is not None:
@@ -434,6 +438,8 @@ class CrossbarArray(nn.Module):
         if "input_range" in own:
             self.input_range, signed = own["input_range"].tolist()
             self.input_signed = bool(signed)
+        if "conversion_errors" in own:
+            self.conversion_errors = tuple(tuple(row) for row in own["conversion_errors"].tolist())
         if "adc_high" in own:
             self.adc_high = tuple(own["adc_high"].tolist())
         if "fingerprint" in own:

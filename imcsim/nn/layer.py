@@ -140,15 +140,18 @@ class CrossbarLayer(nn.Module):
         )
         if product.constant is not None:
             out = out.double() + self.output_constant(product.constant)
-        if stream is not None and product.variance is not None:
-            spread = self.multiply(
-                pulse_energy(codes, self.array.pulses), product.variance, steady=True
-            ).sqrt_()
+        if stream is None:
+            return out
+        from_inputs = extra = None
+        if product.variance is not None:
+            from_inputs = self.multiply(pulse_energy(codes, self.array.pulses), product.variance, steady=True)
+        if product.extra_variance is not None:
+            extra = self.output_constant(product.extra_variance)
+        spread = product.deviation(from_inputs, extra)
+        if spread is not None:
             samples = codes.shape[0] if codes.dim() > 1 else 1
-            normals = torch.from_numpy(stream.of_samples(samples, spread.numel() // samples)).to(
-                spread.device
-            )
-            out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(spread).to(out.dtype))
+            normals = torch.from_numpy(stream.of_samples(samples, out.numel() // samples)).to(out.device)
+            out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(out).to(out.dtype))
         return out
 
     def chip_forward(self, x: Tensor) -> Tensor:
