@@ -7,20 +7,19 @@ Copy and edit: `STUDY` says what is swept. With its defaults it is `make demo`.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
 import imcsim
 from imcsim import plot, zoo
+from imcsim.kernels.table import instruction_set
+from imcsim.results import code_state, write_record
 
 BASE = imcsim.Hardware.model_validate(
     {
@@ -33,6 +32,9 @@ BASE = imcsim.Hardware.model_validate(
 )
 ISAAC = imcsim.load_hardware("isaac").replace({"weights.bits": 8, "inputs.bits": 8})
 
+# Where the table engine does not run (no AVX2, no numba) a sweep takes ten times as long.
+IMAGES = 1000 if instruction_set() is not None else 256
+
 # encoding -> (hardware, ADC bits)
 STUDY: dict[str, tuple[imcsim.Hardware, tuple[int, ...]]] = {
     "differential": (BASE, (4, 5, 6, 7, 8, 9, 10)),
@@ -42,14 +44,14 @@ STUDY: dict[str, tuple[imcsim.Hardware, tuple[int, ...]]] = {
 
 
 def main() -> None:
-    """Run the sweep; write a table, a figure and the exact configuration."""
-    args = arguments()
+    """Run the sweep; write a table, a figure and a record with the exact configuration and commit."""
+    args, code = arguments(), code_state()
     mpl.use("Agg")
     console = Console()
     benchmark = zoo.load(args.model)
     batches = list(benchmark.batches(size=args.batch, n=args.images))
     baseline = imcsim.evaluate(benchmark.model, batches)
-    console.print(f"{args.model}, {baseline.n} images, float: {baseline}")
+    console.print(f"{args.model}, {baseline.n} images, float: {baseline}", soft_wrap=True)
     rows: list[dict[str, Any]] = []
     started = time.perf_counter()
     for encoding, (hardware, bits) in STUDY.items():
@@ -69,27 +71,26 @@ def main() -> None:
                     "n": result.n,
                 }
             )
-            console.print(f"  {encoding}, {adc_bits}-bit ADC: {result}")
+            console.print(f"  {encoding}, {adc_bits}-bit ADC: {result}", soft_wrap=True)
     frame = pd.DataFrame(rows)
     args.out.mkdir(parents=True, exist_ok=True)
     frame.to_csv(args.out / "adc_sweep.csv", index=False)
     figure = plot.adc_sweep(rows, baseline=baseline.top1)
     figure.savefig(args.out / "adc_sweep.png", dpi=150)
-    facts = {
-        "model": args.model,
-        "images": baseline.n,
-        "float_top1": baseline.top1,
-        "seed": 0,
-        "imcsim": imcsim.__version__,
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "seconds": time.perf_counter() - started,
-        "hardware": {name: chip.model_dump(by_alias=True, mode="json") for name, (chip, _) in STUDY.items()},
-        "rows": rows,
-    }
-    (args.out / "adc_sweep.json").write_text(json.dumps(facts, indent=2) + "\n")
+    write_record(
+        "adc_sweep",
+        rows,
+        folder=args.out,
+        command=f"python scripts/adc_sweep.py --model {args.model} --images {baseline.n}",
+        seeds=[0],
+        n=baseline.n,
+        hardware={name: chip for name, (chip, _) in STUDY.items()},
+        facts={"network": args.model, "data": "CIFAR-10 test images", "float_top1": baseline.top1},
+        code=code,
+    )
     console.print(as_table(frame, baseline.top1))
-    console.print(f"{args.out / 'adc_sweep.png'}, .csv and .json written in {facts['seconds']:.0f} s")
+    seconds = time.perf_counter() - started
+    console.print(f"{args.out / 'adc_sweep.png'}, .csv and .json written in {seconds:.0f} s", soft_wrap=True)
 
 
 def as_table(frame: pd.DataFrame, float_top1: float) -> Table:
@@ -116,7 +117,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", default="resnet20", choices=zoo.available(), help="a network with weights in the package"
     )
-    parser.add_argument("--images", type=int, default=1000, help="test images")
+    parser.add_argument("--images", type=int, default=IMAGES, help="test images")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the table and the figure")
     return parser.parse_args()

@@ -47,6 +47,7 @@ def error_of(*arguments: str) -> str:
     [
         [],
         ["evaluate"],
+        ["estimate"],
         ["presets"],
         ["presets", "list"],
         ["presets", "show"],
@@ -193,6 +194,19 @@ def test_evaluate_takes_toml_values_bare_words_and_no_converter() -> None:
     assert got["hardware"]["device"]["programming"] == {"kind": "proportional", "sigma": 0.01}
     assert got["hardware"]["adc"] is None
     assert (got["engine"], got["fold_batchnorm"]) == ("collapsed", True)
+
+
+def test_estimate_as_json_adds_up() -> None:
+    found = json.loads(good("estimate", "--hardware", "isaac", "--model", "resnet8", "--json"))
+    assert found["energy_J"] == pytest.approx(sum(layer["energy_J"] for layer in found["layers"]))
+    assert found["latency_s"] > 0
+    assert "adc" in good("estimate", "--model", "resnet8")
+
+
+def test_peak_is_the_papers() -> None:
+    found = json.loads(good("estimate", "--peak", "--json"))
+    assert found["power_w"] == pytest.approx(65.8, rel=0.01)
+    assert "hyper_transport" in good("estimate", "--peak")
 
 
 def test_ageing_beyond_a_card_is_one_line_of_warning() -> None:

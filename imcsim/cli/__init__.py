@@ -1,4 +1,4 @@
-"""The command line: `imcsim evaluate | presets | devices`.
+"""The command line: `imcsim evaluate | estimate | presets | devices`.
 
 Bad input ends with exit code 2 and one line on stderr. With `--json` a command prints one JSON document on
 stdout; numbers that JSON does not have are strings there ("inf").
@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import imcsim
 from imcsim.cli import devices, presets
+from imcsim.cli.estimate import estimate
 from imcsim.cli.evaluate import evaluate
 from imcsim.errors import ImcsimError
 
@@ -49,6 +50,7 @@ app = typer.Typer(
     cls=_OneLineErrors, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
 app.command("evaluate")(evaluate)
+app.command("estimate")(estimate)
 app.add_typer(presets.app, name="presets")
 app.add_typer(devices.app, name="devices")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,27 +15,22 @@ from rich.table import Table
 
 import imcsim
 from imcsim import zoo
+from imcsim.cli.chip import Changes, HardwareName, load_chip
 from imcsim.cli.output import AsJson, show, show_json
 from imcsim.devices import DeviceValidityWarning
-from imcsim.errors import HardwareError
 from imcsim.evaluate import Evaluation
 
 
 def evaluate(
-    hardware: Annotated[
-        str, typer.Option(help="A preset's name (see `imcsim presets`), or the path of a .toml file.")
-    ] = "isaac",
+    hardware: HardwareName = "isaac",
     model: Annotated[str, typer.Option(help=f"A network: {', '.join(zoo.available())}.")] = "resnet20",
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change the hardware: adc.bits=6, a dotted name and a TOML value. Repeatable."
-        ),
-    ] = None,
+    changes: Changes = None,
     images: Annotated[int, typer.Option(help="Test images, from the start of the test set.")] = 512,
     batch: Annotated[int, typer.Option(help="Images a batch.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of programming and of read noise: one chip.")] = 0,
-    engine: Annotated[str, typer.Option(help="auto, reference, collapsed, matmul or table.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto, reference, collapsed, matmul, table or statistical.")
+    ] = "auto",
     fold_batchnorm: Annotated[
         bool, typer.Option("--fold-batchnorm", help="Fold each BatchNorm into the layer before it.")
     ] = False,
@@ -57,9 +51,7 @@ def evaluate(
     seed and aged.
     """
     started = time.perf_counter()
-    chip = imcsim.load_hardware(hardware)
-    if changes:
-        chip = chip.replace(dict(_change(text) for text in changes))
+    chip = load_chip(hardware, changes)
     benchmark = zoo.load(model, weights=weights, folder=data, n=images)
     batches = list(benchmark.batches(size=batch))
     with _short_warnings():
@@ -98,26 +90,6 @@ def evaluate(
 
 def _facts(found: Evaluation) -> dict[str, Any]:
     return {"top1": found.top1, "n": found.n, "ci95": list(found.ci95), "sqnr_db": found.sqnr_db}
-
-
-def _change(text: str) -> tuple[str, Any]:
-    """One `--set NAME=VALUE`: a TOML value, or a bare word as a string; `adc=none` removes the table."""
-    name, equals, value = (part.strip() for part in text.partition("="))
-    if not (name and equals and value):
-        raise HardwareError(f"--set {text!r} is not NAME=VALUE with a dotted name, such as adc.bits=6")
-    if value == "none" and "." not in name:
-        return name, None
-    try:
-        parsed = tomllib.loads(f"value = {value}")
-        if list(parsed) == ["value"]:
-            return name, parsed["value"]
-    except tomllib.TOMLDecodeError:
-        if value.replace("_", "").isalnum() and not value[0].isdigit():
-            return name, value
-    raise HardwareError(
-        f"--set {text!r}: {value!r} is not a TOML value; write a number, true, false, a word, [lo, hi] or "
-        '{ kind = "range", sigma = 0.02 }'
-    )
 
 
 @contextmanager

@@ -18,8 +18,7 @@ def statistical(job: Job, dtype: torch.dtype, errors: ConversionErrors | None) -
 
     The errors of conversions are taken as independent, so that an output's variance is
     ``sum_q gain_q^2 sum_r sum_t weight_t^2 mse_qt``, with the mean square errors that calibration found
-    (clipping
-    included), or ``step^2 / 12`` where it was not run. Read noise adds its own exact variance.
+    (clipping included), or ``step^2 / 12`` where it was not run. Read noise adds its own exact variance.
 
     Args:
         job: the layer.

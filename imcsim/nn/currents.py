@@ -108,9 +108,7 @@ class Currents:
         return tuple(ends[key] for key in by_stream)
 
     def conversion_errors(self) -> tuple[tuple[float, ...], ...]:
-        """Mean square error of a conversion in levels squared, by stream and input cycle, clipping
-        included.
-        """
+        """Mean square error of one conversion in levels squared, clipping included, by stream and cycle."""
         array = self.array
         highs: tuple[float | None, ...] = array.adc_high or (None,) * len(self.watched)
         out = []
