@@ -33,7 +33,7 @@ BASE = imcsim.Hardware.model_validate(
 ISAAC = imcsim.load_hardware("isaac").replace({"weights.bits": 8, "inputs.bits": 8})
 
 # Where the table engine does not run (no AVX2, no numba) a sweep takes ten times as long.
-IMAGES = 2000 if instruction_set() is not None else 256
+IMAGES = 1000 if instruction_set() is not None else 256
 
 # encoding -> (hardware, ADC bits)
 STUDY: dict[str, tuple[imcsim.Hardware, tuple[int, ...]]] = {
