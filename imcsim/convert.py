@@ -15,12 +15,11 @@ from imcsim.errors import ConversionError, did_you_mean
 from imcsim.fold import fold_batchnorm as fold
 from imcsim.hardware import Hardware
 from imcsim.kernels.engines import ENGINES
-from imcsim.nn import CROSSBAR_OF, CrossbarLayer
+from imcsim.nn import CROSSBAR_OF, CrossbarLayer, CrossbarMatrices, Projection
 from imcsim.nn.array import CrossbarArray
 
 HardwareMap = Mapping[str, Hardware | None]
 
-_OWN_PRODUCTS = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _DIGITAL_RECORD = "imcsim_digital"
 
 
@@ -32,12 +31,15 @@ def convert(
     engine: str = "auto",
     qat: None = None,
 ) -> nn.Module:
-    """A copy of a model whose linear and convolutional layers run on crossbars, programmed with seed 0.
+    """A copy of a model whose layers of weights run on crossbars, programmed with seed 0.
+
+    Linear, convolutional, recurrent and attention layers; the last two have several matrices, each on arrays
+    of its own, named after it: "lstm.weight_hh_l0", "attention.out_proj".
 
     Args:
         model: any torch model; left as it is.
-        hardware: the chip for every layer, or chips by module name (`fnmatch` patterns, the last match wins;
-            None: stay digital).
+        hardware: the chip for every layer, or chips by module or matrix name (`fnmatch` patterns, the last
+            match wins; None: stay digital).
         fold_batchnorm: fold each BatchNorm into the layer before it (needs eval mode and a model that
             torch.fx can trace).
         engine: auto, reference, collapsed, matmul, table or statistical.
@@ -63,18 +65,21 @@ def convert(
     digital: dict[str, str] = {}
     replaced: dict[int, nn.Module] = {}
     for name, module in list(_candidates(sim)):
-        chip, reason = _chip_for(name, chips)
-        reason = reason or _why_digital(module)
-        if reason is not None or chip is None:
-            digital[name] = reason or "no hardware"
+        own = {key: _chip_for({name, join(name, key)}, chips) for key in _matrix_keys(module)}
+        chosen = {key: chip for key, (chip, _) in own.items() if chip is not None}
+        without = {join(name, key): why for key, (_, why) in own.items() if why is not None}
+        reason = _why_digital(module) if chosen else next(iter(without.values()))
+        if reason is not None:
+            digital[name] = reason
             continue
-        replaced[id(module)] = _crossbar(module, chip, name, engine)
+        digital.update(without)
+        replaced[id(module)] = _crossbar(module, chosen, name, engine)
     sim = _swap(sim, replaced)
     _leave_fast_paths(sim)
     if not replaced:
         what = (
             "; ".join(f"{n or 'the model'}: {r}" for n, r in digital.items())
-            or "it has no linear or convolutional layer"
+            or "it has no linear, convolutional, recurrent or attention layer"
         )
         raise ConversionError(f"nothing would run on crossbars: {what}")
     record_digital(sim, digital)
@@ -103,6 +108,30 @@ def arrays(sim: nn.Module) -> list[tuple[CrossbarLayer, CrossbarArray]]:
     return found
 
 
+def named_layers(sim: nn.Module) -> dict[str, CrossbarLayer]:
+    """Crossbar layers by name: their module's, of several matrices their module's and the matrix's.
+
+    Args:
+        sim: a converted model.
+
+    Returns:
+        The layers in module order.
+    """
+    found: dict[str, CrossbarLayer] = {}
+    for name, module in sim.named_modules():
+        if isinstance(module, CrossbarMatrices):
+            parts = {key: module.projection(key) for key in module.matrix_keys(module)}
+            found.update({join(name, key): part for key, part in parts.items() if part is not None})
+        elif isinstance(module, CrossbarLayer) and not isinstance(module, Projection):
+            found[name] = module
+    return found
+
+
+def join(name: str, key: str) -> str:
+    """A matrix's name from its module's and its own, which is empty where the module has only one."""
+    return ".".join(part for part in (name, key) if part)
+
+
 def record_digital(sim: nn.Module, reasons: dict[str, str]) -> None:
     """Keep on a converted model why layers stayed digital."""
     setattr(sim, _DIGITAL_RECORD, reasons)
@@ -111,8 +140,13 @@ def record_digital(sim: nn.Module, reasons: dict[str, str]) -> None:
 def digital_layers(sim: nn.Module) -> dict[str, str]:
     """Names of the layers with parameters that stayed digital, and why."""
     record: dict[str, str] = dict(getattr(sim, _DIGITAL_RECORD, {}))
+    inside: tuple[str, ...] = ()
     for name, module in sim.named_modules():
-        if name in record or isinstance(module, CrossbarLayer | CrossbarArray):
+        if name.startswith(inside):
+            continue
+        if isinstance(module, CrossbarMatrices):
+            inside = (*inside, f"{name}." if name else "")
+        if name in record or isinstance(module, CrossbarLayer | CrossbarMatrices | CrossbarArray):
             continue
         if any(True for _ in module.parameters(recurse=False)) and not any(
             name.startswith(f"{n}.") for n in record if n
@@ -134,12 +168,11 @@ def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareM
             f"but got {hardware!r:.80}; "
             "load one with imcsim.load_hardware"
         )
-    names = [name for name, _ in model.named_modules(remove_duplicate=False)]
-    layers = [
-        name
-        for name, module in model.named_modules(remove_duplicate=False)
-        if _torch_layer(module) or isinstance(module, _OWN_PRODUCTS)
-    ]
+    every = list(model.named_modules(remove_duplicate=False))
+    own = [(name, module) for name, module in every if _torch_layer(module)]
+    matrices = [join(name, key) for name, module in own for key in _matrix_keys(module) if key]
+    layers = list(dict.fromkeys([*(name for name, _ in own), *matrices]))
+    names = list(dict.fromkeys([*(name for name, _ in every), *matrices]))
     for pattern, chip in hardware.items():
         if not isinstance(pattern, str) or not (chip is None or isinstance(chip, Hardware)):
             raise ConversionError(
@@ -163,12 +196,9 @@ def _candidates(model: nn.Module) -> list[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         if any(name.startswith(prefix) for prefix in closed):
             continue
-        if isinstance(module, _OWN_PRODUCTS):
+        if _torch_layer(module) is not None:
+            found.append((name, module))
             closed.append(f"{name}." if name else "")
-            found.append((name, module))
-        elif _torch_layer(module) is not None:
-            found.append((name, module))
-            closed.append(f"{name}.")
     return found
 
 
@@ -176,8 +206,16 @@ def _torch_layer(module: nn.Module) -> type[nn.Module] | None:
     return next((base for base in CROSSBAR_OF if isinstance(module, base)), None)
 
 
-def _chip_for(name: str, chips: HardwareMap) -> tuple[Hardware | None, str | None]:
-    matches = [chip for pattern, chip in chips.items() if fnmatchcase(name, pattern)]
+def _matrix_keys(module: nn.Module) -> tuple[str, ...]:
+    """Names of a torch layer's matrices within it; a single matrix has none of its own."""
+    base = _torch_layer(module)
+    cls: type[nn.Module] = nn.Module if base is None else CROSSBAR_OF[base]
+    return cls.matrix_keys(module) if issubclass(cls, CrossbarMatrices) else ("",)
+
+
+def _chip_for(names: set[str], chips: HardwareMap) -> tuple[Hardware | None, str | None]:
+    """The chip of the last pattern that matches a matrix, by its own name or its module's."""
+    matches = [chip for pattern, chip in chips.items() if any(fnmatchcase(name, pattern) for name in names)]
     if not matches:
         return None, "no pattern names it"
     return matches[-1], None if matches[-1] is not None else "kept digital by the caller"
@@ -186,7 +224,7 @@ def _chip_for(name: str, chips: HardwareMap) -> tuple[Hardware | None, str | Non
 def _why_digital(module: nn.Module) -> str | None:
     base = _torch_layer(module)
     if base is None:
-        return f"{type(module).__name__} on crossbars is not part of this version"
+        return f"{type(module).__name__} has no crossbar form"
     if parametrize.is_parametrized(module):
         return "its weight is parametrized; remove the parametrization and convert again"
     cls = type(module)
@@ -198,15 +236,21 @@ def _why_digital(module: nn.Module) -> str | None:
     return None
 
 
-def _crossbar(module: nn.Module, chip: Hardware, name: str, engine: str) -> nn.Module:
+def _crossbar(module: nn.Module, chips: dict[str, Hardware], name: str, engine: str) -> nn.Module:
+    """A layer's crossbar form; `chips` are those of its matrices that go on arrays."""
     if any(is_lazy(p) for p in module.parameters(recurse=False)):
         raise ConversionError(
             f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it"
         )
     cls = next(crossbar for base, crossbar in CROSSBAR_OF.items() if isinstance(module, base))
     layer: Any = CrossbarLayer.from_float(module, cls)
-    layer.array = CrossbarArray(chip, name, engine, layer.weight_matrix)
-    layer.array.training = module.training
+    if isinstance(layer, CrossbarMatrices):
+        layer.module_name = name
+        layer.crossbars = nn.ModuleDict({key: Projection(layer, key) for key in chips})
+    for key, chip in chips.items():
+        part = layer.crossbars[key] if key else layer
+        part.array = CrossbarArray(chip, join(name, key), engine, part.weight_matrix)
+    layer.train(module.training)
     return layer
 
 

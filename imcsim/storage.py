@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from imcsim.convert import HardwareMap, arrays, convert, digital_layers, record_digital
+from imcsim.convert import HardwareMap, arrays, convert, digital_layers, named_layers, record_digital
 from imcsim.errors import ConversionError, DataError, FileMissingError
 from imcsim.fold import FoldedBatchNorm
 from imcsim.hardware import Hardware, write_atomically
@@ -35,7 +35,7 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
     layers = arrays(sim)
     for layer, array in layers:
         array.sync(layer.weight)
-    names = {id(module): name for name, module in sim.named_modules()}
+    names = {id(layer): name for name, layer in named_layers(sim).items()}
     meta = {
         "format": FORMAT,
         "fold_batchnorm": any(isinstance(m, FoldedBatchNorm) for m in sim.modules()),
@@ -103,9 +103,9 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     base = model if not meta["fold_batchnorm"] else _in_eval_mode(model)
     sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"])
     record_digital(sim, meta["digital"])
-    names = dict(sim.named_modules())
+    names = named_layers(sim)
     for name, state in meta["state"].items():
-        array: Any = names[name].array
+        array = names[name].array
         array.engine = meta["engine"][name]
         array.seed, array.seconds, array.programmed_by_user = (
             state["seed"],

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from imcsim.convert import arrays, digital_layers
+from imcsim.convert import arrays, digital_layers, join, named_layers
 from imcsim.errors import CalibrationError
 from imcsim.hardware import Hardware
 from imcsim.mapping import placement_of
+from imcsim.nn import CrossbarLayer, CrossbarMatrices
 from imcsim.nn.array import CrossbarArray
 from imcsim.nn.wiring import has_wires
 
@@ -23,7 +23,7 @@ class LayerSummary:
     """One row of `summary`.
 
     Attributes:
-        name: module name.
+        name: module name; of a layer of several matrices, module and matrix name.
         kind: class of the layer.
         became: what it runs as, or "digital".
         matrix: groups x inputs x outputs.
@@ -104,25 +104,29 @@ def summary(sim: nn.Module) -> Summary:
     Raises:
         ConversionError: the model was not converted.
     """
-    found = {id(layer): array for layer, array in arrays(sim)}
-    digital = digital_layers(sim)
-    rows = []
+    arrays(sim)
+    layers, digital = named_layers(sim), digital_layers(sim)
+    rows: dict[str, LayerSummary] = {}
     for name, module in sim.named_modules():
-        if id(module) in found:
-            array = found[id(module)]
-            weight: Any = module.weight
-            array.sync(weight)
-            rows.append(_row(name, module, array))
-        elif name in digital:
-            rows.append(LayerSummary(name, type(module).__name__, "digital", reason=digital[name]))
-    return Summary(tuple(rows))
+        keys = module.matrix_keys(module) if isinstance(module, CrossbarMatrices) else ("",)
+        kind = type(module).__name__.removeprefix("Crossbar")
+        for own in (join(name, key) for key in keys):
+            if own in rows:  # the out_proj of an attention layer, which is a module too
+                continue
+            if own in digital:
+                rows[own] = LayerSummary(own, kind, "digital", reason=digital[own])
+            elif own in layers:
+                layers[own].array.sync(layers[own].weight)
+                rows[own] = _row(own, kind, layers[own])
+    return Summary(tuple(rows.values()))
 
 
-def _row(name: str, module: nn.Module, array: CrossbarArray) -> LayerSummary:
+def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
+    array = layer.array
     hardware, weight = array.hardware, array.written.w_int
     where = placement_of(array)
     try:
-        plan = array.plan(next(module.parameters()).dtype)
+        plan = array.plan(layer.weight.dtype)
         engine, reason = plan.engine, plan.reason
     except CalibrationError:
         engine, reason = "", "not calibrated yet"
@@ -132,7 +136,7 @@ def _row(name: str, module: nn.Module, array: CrossbarArray) -> LayerSummary:
     widths = "/".join(str(width) for width in sorted(set(slices.widths)))
     return LayerSummary(
         name=name,
-        kind=type(module).__name__.removeprefix("Crossbar"),
+        kind=kind,
         became=f"{hardware.weights.encoding}, {len(slices.widths)} x {widths} bit, {adc}",
         matrix=f"{groups} x {inputs} x {outputs}",
         arrays=where.arrays,

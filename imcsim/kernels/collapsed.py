@@ -72,7 +72,7 @@ def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:
     weight = effective_weight(job)
     shift = job.train.shift
     constant = job.correction.constant + shift * weight.sum(-1)
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    wide = torch.float64 if dtype == torch.float64 or not single_is_exact(weight.device) else torch.float32
     variance = None if job.columns.variance is None else noise_variance(job.columns)
     if variance is not None and job.compensation is not None:
         factor = job.compensation if job.compensation.dim() == 0 else job.compensation.unsqueeze(-1)
@@ -86,15 +86,23 @@ def _exact_pieces(w_int: Tensor, input_top: int) -> Collapsed:
 
     Float64 where that takes over three.
     """
-    single_precision_is_whole = torch.get_float32_matmul_precision() == "highest"
     w = w_int.double()
-    if single_precision_is_whole:
+    if single_is_exact(w.device):
         for count in (1, 2, 3):
             width = -(-16 // count)
             pieces = _signed_digits(w, width, count)
             if all(p.abs().sum(-1).max() * input_top < _EXACT_FLOAT32 for p in pieces):
                 return Collapsed(tuple(p.float() for p in pieces), tuple(width * i for i in range(count)))
     return Collapsed((w,), (0,))
+
+
+def single_is_exact(device: torch.device) -> bool:
+    """Whether float32 products keep all 24 bits.
+
+    On a CPU they do unless the user allowed less; on a GPU convolutions may use TF32, or algorithms that round in
+    between.
+    """
+    return device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
 
 
 def _signed_digits(w: Tensor, width: int, count: int) -> list[Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from imcsim.kernels.collapsed import Collapsed, effective_weight, noise_variance
+from imcsim.kernels.collapsed import Collapsed, effective_weight, noise_variance, single_is_exact
 from imcsim.kernels.job import Job
 
 ConversionErrors = tuple[tuple[float, ...], ...]
@@ -30,9 +30,9 @@ def statistical(job: Job, dtype: torch.dtype, errors: ConversionErrors | None) -
     """
     if job.complementary or job.columns.reshapes or job.train.drive is not None:
         return "the readout is not linear in the input code"
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
     # Converters' ranges do not enter the mean, so the corrections of ideal ones apply.
     weight = effective_weight(job)
+    wide = torch.float64 if dtype == torch.float64 or not single_is_exact(weight.device) else torch.float32
     shift = job.train.shift
     constant = shift * (weight.sum(-1) - job.w_int.sum(-1, dtype=torch.float64)) if shift else None
     variance = None if job.columns.variance is None else noise_variance(job.columns).to(wide)

@@ -92,13 +92,21 @@ class CrossbarLayer(nn.Module):
         """Gradients of the layer's float product to input and weight."""
         raise NotImplementedError
 
+    def sync(self) -> None:
+        """Program the arrays if the weight changed."""
+        self.array.sync(self.weight)
+
+    def read_stream(self, samples: int) -> ReadStream | None:
+        """Random numbers of the next samples' reads, None where reads are noiseless."""
+        return self.array.read_stream(samples)
+
     def run_chip(self, x: Tensor) -> Tensor:
         """The layer's output on the chip, bias included.
 
         Shapes: x (batch, ...); returns (batch, outputs, ...), of x's dtype.
         """
         array = self.array
-        array.sync(self.weight)
+        self.sync()
         codes, scale = array.quantize(x, self.sample_dims)
         plan = array.plan(x.dtype)
         bias = self.output_bias()
@@ -114,7 +122,7 @@ class CrossbarLayer(nn.Module):
             if out is not None:
                 return out
         samples = x.shape[0] if x.dim() > 1 else 1
-        stream = array.read_stream(samples)
+        stream = self.read_stream(samples)
         if plan.product is not None:
             product = self._collapsed(codes, plan.product, stream)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,12 +17,15 @@ from imcsim.kernels.matmul import ROW_MULTIPLE
 from imcsim.nn.layer import CrossbarLayer
 
 
-class CrossbarLinear(CrossbarLayer, nn.Linear):
-    """`nn.Linear` on crossbars.
+class VectorLayer(CrossbarLayer):
+    """A product of vectors and one matrix.
 
     Shapes: input (*, in_features); output (*, out_features).
     """
 
+    in_features: int
+    out_features: int
+    bias: Any
     sample_dims: ClassVar[int] = 1
 
     def weight_matrix(self, weight: Tensor) -> Tensor:
@@ -88,14 +91,25 @@ class CrossbarLinear(CrossbarLayer, nn.Linear):
         grad_w = grad.reshape(-1, self.out_features).T @ x.reshape(-1, self.in_features) if need[1] else None
         return grad_x, grad_w
 
-    def forward(self, input: Tensor) -> Tensor:
-        """The layer on its chip."""
-        if isinstance(input, Tensor) and (input.dim() == 0 or input.shape[-1] != self.in_features):
+    def vector_forward(self, x: Tensor) -> Tensor:
+        """The layer on its chip, or in floats where calibration looks at its inputs."""
+        if isinstance(x, Tensor) and (x.dim() == 0 or x.shape[-1] != self.in_features):
             raise InputError(
                 f"layer {self.array.name!r} takes (..., {self.in_features}) inputs, but got "
-                f"{tuple(input.shape)}; check the layer before it"
+                f"{tuple(x.shape)}; check the layer before it"
             )
         if self.array.observer is not None:
-            self.array.observer(input)
-            return nn.Linear.forward(self, input)
-        return self.chip_forward(input)
+            self.array.observer(x)
+            return F.linear(x, self.weight, self.bias)
+        return self.chip_forward(x)
+
+
+class CrossbarLinear(VectorLayer, nn.Linear):
+    """`nn.Linear` on crossbars.
+
+    Shapes: input (*, in_features); output (*, out_features).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The layer on its chip."""
+        return self.vector_forward(input)
