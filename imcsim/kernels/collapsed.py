@@ -99,8 +99,8 @@ def _exact_pieces(w_int: Tensor, input_top: int) -> Collapsed:
 def single_is_exact(device: torch.device) -> bool:
     """Whether float32 products keep all 24 bits.
 
-    On a CPU they do unless the user allowed less; on a GPU convolutions may use TF32, or algorithms that round
-    in between.
+    On a CPU they do unless the user allowed less; on a GPU convolutions may use TF32, or algorithms that
+    round in between.
     """
     return device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
 
