@@ -20,17 +20,41 @@ State = tuple[Tensor, ...]
 Step = Callable[[Tensor, Tensor, State], State]
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    """The logistic function, by float64.
+VECTOR = 64
+"""Numbers that CPU kernels take at once, or a multiple."""
 
-    Torch's float32 kernel ends vectors with another formula, so that a last bit would depend on the batch.
+SHARE = (1 << 15) - 1
+"""Numbers that a CPU kernel does not yet spread over threads."""
+
+
+def steady(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """A function of each number whose last bit does not depend on the batch around it.
+
+    Torch's CPU kernels end a run of numbers, and each thread's share of it, with another formula: rows are
+    filled up to whole vectors and taken a few at a time.
+
+    Shapes: x (batch, features).
     """
-    return torch.sigmoid(x.double()).to(x.dtype)
+    if x.device.type != "cpu":
+        return function(x)
+    rows = F.pad(x, (0, -x.shape[-1] % VECTOR))
+    parts = [function(part) for part in rows.split(max(1, SHARE // rows.shape[-1]))]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts))[:, : x.shape[-1]]
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """The logistic function, `steady`."""
+    return steady(torch.sigmoid, x)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent, `steady`."""
+    return steady(torch.tanh, x)
 
 
 def tanh_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     """``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``. Shapes: all (batch, hidden)."""
-    return (torch.tanh(from_input + from_hidden),)
+    return (tanh(from_input + from_hidden),)
 
 
 def relu_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
@@ -46,8 +70,8 @@ def lstm_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     Shapes: products (batch, 4 hidden); state (h, c); returns (h', c') (batch, hidden) each.
     """
     i, f, g, o = (from_input + from_hidden).chunk(4, -1)
-    cell = sigmoid(f) * state[1] + sigmoid(i) * torch.tanh(g)
-    return sigmoid(o) * torch.tanh(cell), cell
+    cell = sigmoid(f) * state[1] + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(cell), cell
 
 
 def gru_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
@@ -60,7 +84,7 @@ def gru_step(from_input: Tensor, from_hidden: Tensor, state: State) -> State:
     r_x, z_x, n_x = from_input.chunk(3, -1)
     r_h, z_h, n_h = from_hidden.chunk(3, -1)
     r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
-    n = torch.tanh(n_x + r * n_h)
+    n = tanh(n_x + r * n_h)
     return (n + z * (state[0] - n),)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imcsim.convert import named_layers
 from imcsim.functional.dac import digits
 from imcsim.functional.quantize import quantize_input
-from imcsim.nn import CrossbarLayer
 from imcsim.nn.readout import pulse_train
 
 
@@ -39,16 +39,15 @@ class Activity:
         """
         sums: dict[str, list[float]] = {}
         handles = []
-        for name, module in self._model.named_modules():
-            if isinstance(module, CrossbarLayer):
+        for name, layer in named_layers(self._model).items():
 
-                def look(module: nn.Module, args: Any, name: str = name) -> None:
-                    value, size = _mean_pulse(module, args[0])
-                    total = sums.setdefault(name, [0.0, 0.0])
-                    total[0] += value * size
-                    total[1] += size
+            def look(module: nn.Module, args: Any, name: str = name) -> None:
+                value, size = _mean_pulse(module, args[0])
+                total = sums.setdefault(name, [0.0, 0.0])
+                total[0] += value * size
+                total[1] += size
 
-                handles.append(module.register_forward_pre_hook(look))
+            handles.append(layer.register_forward_pre_hook(look))
         try:
             with torch.no_grad():
                 self._model(*inputs)

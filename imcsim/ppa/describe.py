@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from imcsim.convert import digital_layers
+from imcsim.convert import digital_layers, named_layers
 from imcsim.errors import InputError
 from imcsim.nn import CROSSBAR_OF, CrossbarLayer
 from imcsim.ppa.activity import Activity
@@ -171,6 +171,7 @@ def _hooks(
     handles = []
     own: tuple[type[nn.Module], ...] = (*CROSSBAR_OF, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
     closed: tuple[str, ...] = ()
+    layers = named_layers(model)
     for name, module in model.named_modules():
         if not isinstance(module, own) or (closed and name.startswith(closed)):
             continue
@@ -181,8 +182,11 @@ def _hooks(
 
         def leave(module: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
             recorder.inside -= 1
-            kept = name in digital
             for shape in _shapes_of(name, module, (*args, *kwargs.values()), out):
+                kept = name in digital or shape.name in digital
+                array = layers[shape.name].array if shape.name in layers else None
+                if array is not None:
+                    shape = replace(shape, hardware=array.hardware, signed=array.signed)
                 _add(found, _as_digital(shape) if kept else shape)
                 recorder.last = shape.name
                 recorder.work.setdefault(shape.name, _Post())

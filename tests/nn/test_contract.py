@@ -388,27 +388,24 @@ def test_transformer_encoder_layers_leave_torchs_fast_path() -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell])
-def test_recurrent_layers_are_listed(kind: type[nn.Module]) -> None:
-    """On arrays or digital, never skipped: a digital one comes with the reason and computes what it did."""
-    torch.manual_seed(0)
+def test_recurrent_layers_are_on_arrays_matrix_by_matrix(kind: type[nn.Module]) -> None:
     net = nn.ModuleDict({"cell": kind(4, 3), "head": nn.Linear(3, 2)})
     sim = imcsim.convert(net, QUIET)
-    rows = [row for row in imcsim.summary(sim).rows if row.name == "cell" or row.name.startswith("cell.")]
-    assert rows
-    if all(row.became == "digital" for row in rows):
-        assert kind.__name__ in rows[0].reason
-        x = torch.randn(5, 4)
-        got, want = sim["cell"](x), net["cell"](x)
-        got, want = (o[0] if isinstance(o, tuple) else o for o in (got, want))
-        assert torch.equal(got, want)
+    assert type(sim["cell"]) is CROSSBAR_OF[kind]
+    rows = [row for row in imcsim.summary(sim).rows if row.name.startswith("cell.")]
+    assert {row.name for row in rows} == {
+        f"cell.{n}" for n, _ in net["cell"].named_parameters() if "weight" in n
+    }
+    assert all(row.arrays >= 1 and row.kind == kind.__name__ for row in rows)
 
 
-def test_attention_is_listed() -> None:
+def test_attention_is_on_arrays_projection_by_projection() -> None:
     net = nn.ModuleDict({"attention": nn.MultiheadAttention(8, 2), "head": nn.Linear(8, 2)})
     sim = imcsim.convert(net, QUIET)
     rows = [row for row in imcsim.summary(sim).rows if row.name.startswith("attention")]
-    assert rows
-    assert all(row.reason for row in rows)
+    parts = ("query_proj", "key_proj", "value_proj", "out_proj")
+    assert [row.name for row in rows] == [f"attention.{part}" for part in parts]
+    assert all(row.arrays >= 1 and row.reason for row in rows)
 
 
 def test_other_layers_with_parameters_are_listed_as_digital() -> None:
