@@ -5,6 +5,7 @@ VENV ?= .venv
 # Processes that share the tests; each keeps to one thread.
 WORKERS ?= logical
 TEST_ARGS ?=
+BENCH_ARGS ?=
 
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed
@@ -25,7 +26,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 bench: $(READY)
-	$(PY) -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,iqr,rounds
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m benchmarks.run $(BENCH_ARGS)
 
 docs: $(READY)
 	$(PY) scripts/write_schema.py
