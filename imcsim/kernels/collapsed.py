@@ -202,7 +202,7 @@ def pulse_energy(x_int: Tensor, train: PulseTrain) -> Tensor:
         codes = codes.clamp(min=0)
     weights = torch.tensor(train.weights, dtype=torch.float64, device=x_int.device).square()
     table = torch.einsum("t,tn->n", weights, digits(codes, train).square()).to(x_int.dtype)
-    return table[(x_int - low).to(torch.int64)]
+    return table.index_select(0, (x_int - low).to(torch.int32).flatten()).view(x_int.shape)
 
 
 def combine(parts: list[Tensor], shifts: tuple[int, ...]) -> Tensor:
