@@ -49,9 +49,9 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         return grad.sum((0, *range(2, grad.dim())))
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
-        """Shapes.
+        """The layer by tables; patches are walked, never written out.
 
-        (batch, channels, *space) -> (batch, outputs, *space). Patches are walked, never written out.
+        Shapes: (batch, channels, *space) -> (batch, outputs, *space).
         """
         if plan.tables is None or plan.finish is None or self.spatial != 2:
             return None
@@ -76,10 +76,9 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         return table.conv_stream_sums(x, geometry, plan.tables, finish, complementary=plan.pairs)
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
-        """Shapes.
+        """One convolution. Torch takes another kernel for one sample alone: two keep to one.
 
-        (batch, channels, *space) -> (batch, outputs, *space). Torch takes another kernel for one sample:
-        two keep to one.
+        Shapes: (batch, channels, *space) -> (batch, outputs, *space).
         """
         codes = x_int.to(matrix.dtype)
         alone = steady and codes.shape[0] == 1
@@ -121,9 +120,9 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         return patches(x, self.kernel_size, stride, self.dilation)
 
     def _rows(self, windows: Tensor) -> Tensor:
-        """Shapes.
+        """Windows as rows.
 
-        (batch, channels, *windows, *kernel) -> (groups, batch x windows, channels / groups x kernel).
+        Shapes: (batch, channels, *windows, *kernel) -> (groups, batch x windows, channels / groups x kernel).
         """
         grouped = windows.unflatten(1, (self.groups, -1))
         order = (1, 0, *range(3, 3 + self.spatial), 2, *range(3 + self.spatial, 3 + 2 * self.spatial))

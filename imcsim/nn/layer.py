@@ -20,9 +20,8 @@ class CrossbarLayer(nn.Module):
     """Mixin of the crossbar layers: `weight` stays the float master copy, `array` holds what was programmed.
 
     A subclass says how its weight is a matrix (`weight_matrix`), how codes become vectors on the word lines
-    and products outputs
-    (`vectors`, `serial`), how one product is applied directly (`multiply`), and the product's gradients
-    (`product_gradients`).
+    and products outputs (`vectors`, `serial`), how one product is applied directly (`multiply`), and the
+    product's gradients (`product_gradients`).
     """
 
     array: CrossbarArray
@@ -114,8 +113,7 @@ class CrossbarLayer(nn.Module):
         if plan.product is None and not bool(codes.sum().isfinite()):
             raise InputError(
                 f"layer {array.name!r} got an input that is not finite; a pulse cannot be nan or inf: "
-                "check the data and "
-                "the layers before it"
+                "check the data and the layers before it"
             )
         if plan.finish is not None and not isinstance(scale, Tensor):
             out = self.tabulated(codes, plan, factor, bias)

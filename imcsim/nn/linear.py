@@ -55,10 +55,9 @@ class VectorLayer(CrossbarLayer):
         return out.view(*codes.shape[:-1], self.out_features)
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
-        """Shapes.
+        """One product. Torch takes another kernel for a few rows: a multiple of 8 keeps to one.
 
-        (*, inputs) -> (*, outputs). A matrix product takes another kernel for a few rows: a multiple of 8
-        keeps to one.
+        Shapes: (*, inputs) -> (*, outputs).
         """
         codes = x_int.to(matrix.dtype)
         if not steady:
