@@ -90,7 +90,7 @@ def stream_sums(
     current itself.
     Each conversion sees white read noise of variance ``sum_rows digit_t^2 variance``, the exact distribution
     of independent cells. Word lines add their offsets' current and the noise of their drive, which all
-    columns share; then the current is clamped. Converters that are not ideal read by `imcsim.functional.bank`.
+    columns share; then the current is clamped. Converters that are not ideal: `imcsim.functional.bank`.
     With `snap` each converted value is first rounded to the nearest whole level above the known baseline:
     ``rint(step (code - origin) - snap_q sum_rows digit)`` replaces ``step (code - zero)``.
 
