@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from imcsim.circuits.converters import Draw, converter_bank
-from imcsim.circuits.converters.build import Values
+from imcsim.circuits.converters import Draw, Values, converter_bank
 from imcsim.errors import CalibrationError
 from imcsim.functional.bank import Bank
 from imcsim.functional.mvm import Columns
@@ -23,6 +22,20 @@ def has_noise(hardware: Hardware) -> bool:
     """Whether peripheral circuits draw noise at every conversion."""
     adc = hardware.adc
     return hardware.inputs.dac_noise_lsb > 0 or (adc is not None and adc.rms_noise_lsb > 0)
+
+
+def periphery_effects(hardware: Hardware) -> list[str]:
+    """What is not ideal around the arrays, for `summary`."""
+    adc, inputs, out = hardware.adc, hardware.inputs, []
+    if adc is not None and adc.errors:
+        out.append(f"converter errors ({', '.join(adc.errors)})")
+    if adc is not None and adc.uneven:
+        out.append(f"unevenly spaced codes ({adc.spacing if adc.references is None else 'references'})")
+    if not inputs.ideal_dac:
+        out.append("word lines driven with errors")
+    if hardware.array.column_clamp is not None:
+        out.append(f"columns clamped at {hardware.array.column_clamp:g} cells")
+    return out
 
 
 @dataclass(frozen=True)
