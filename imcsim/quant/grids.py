@@ -37,7 +37,7 @@ class Staircase:
         return self.low + self.jump * steps
 
     def expand(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """u with a last dimension for thresholds, and these. Shapes: (*any) -> (*any, 1), (thresholds,)."""
+        """The number with a last dimension for thresholds, and these. Shapes: (*any) -> (*any, 1), (thresholds,)."""
         return u.unsqueeze(-1), torch.tensor(self.thresholds, dtype=u.dtype, device=u.device)
 
 
@@ -56,7 +56,9 @@ def input_staircase(bits: int, *, signed: bool) -> Staircase:
     return Staircase(0.0, 1.0, tuple(k + 0.5 for k in range((1 << bits) - 1)))
 
 
-def least_square_step(matrix: Tensor, stairs: Staircase, *, per_channel: bool, candidates: int = 100) -> Tensor:
+def least_square_step(
+    matrix: Tensor, stairs: Staircase, *, per_channel: bool, candidates: int = 100
+) -> Tensor:
     """The step with which a staircase fits weights best, in mean square.
 
     Binary: ``mean|w|``, which is the optimum; else the best of ``max|w| / high x j / candidates``.

@@ -17,7 +17,6 @@ from imcsim.quant.codes import InputCodes, WeightCodes
 from imcsim.quant.rounding import RoundingWeight, need_bits
 
 
-
 def uniform_codes(x: Tensor, scale: Tensor | float, bias: Tensor | float, low: float, high: float) -> Tensor:
     """Uniform affine quantization, ``clamp(round((x + b) / s), v_min, v_max)``.
 

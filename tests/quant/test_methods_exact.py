@@ -1,4 +1,4 @@
-"""Every method: a trained quantized network and its chip agree bit for bit on ideal parts, after training too.
+"""Every method: a trained quantized network and its chip agree bit for bit on ideal parts.
 
 The chip's codes are multiplied here in whole numbers (Python's, or NumPy's int64), scaled as the codes say
 and compared with `torch.equal`; the quantizers' values are compared with the codes' in the same way.
@@ -147,7 +147,10 @@ def test_chip_and_quantized_network_agree_bit_for_bit(case: Case, engine: str) -
 def test_the_value_that_trains_is_that_of_the_codes(case: Case) -> None:
     sim = trained(case)
     for layer in (sim[0], sim[4]):
-        array, x = layer.array, torch.rand(4, *((2, 6, 6) if layer is sim[0] else (216,)), dtype=torch.float64)
+        array, x = (
+            layer.array,
+            torch.rand(4, *((2, 6, 6) if layer is sim[0] else (216,)), dtype=torch.float64),
+        )
         value, codes = array.input_value(x, layer.sample_dims)
         assert torch.equal(value, codes.value())
         layer.sync()

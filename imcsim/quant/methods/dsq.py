@@ -21,8 +21,8 @@ LEAST_ALPHA, MOST_ALPHA = 1e-4, 0.49
 class DSQ(Method):
     """Hard codes forward, the gradient of a row of tanh backward, with learned range and softness.
 
-    On the interval of width ``D = (u - l) / (2^b - 1)`` with middle m, ``phi(x) = tanh(k (x - m)) / tanh(k D /
-    2)``, ``Q_S = l + D (i + (phi + 1) / 2)``, beyond the range l or u; the hard one has sign(phi). alpha is
+    On the interval of width ``D = (u - l) / (2^b - 1)`` with middle m, ``phi(x) = tanh(k (x - m)) /
+    tanh(k D / 2)``, ``Q_S = l + D (i + (phi + 1) / 2)``, beyond the range l or u; the hard one has sign(phi). alpha is
     the gap of ``tanh(k D / 2) = 1 - alpha``, hence ``k = log(2 / alpha - 1) / D``: as alpha falls Q_S becomes
     the hard one. u and alpha are learned; `imcsim.quant.penalty(sim)` is ``decay sum alpha``.
 
@@ -119,12 +119,12 @@ class DSQWeight(WeightQuantizer):
         self.softness = _Softness(alpha)
 
     def start(self, matrix: Tensor) -> None:
-        """u is the largest magnitude, of one bit the mean one."""
+        """The range starts at the largest magnitude, of one bit the mean one."""
         magnitude = matrix.abs()
         self.softness.high.fill_(float(magnitude.mean() if self.bits == 1 else magnitude.max()) or 1.0)
 
     def state(self) -> tuple[Tensor, ...]:
-        """u."""
+        """Codes depend on the range."""
         return (self.softness.high,)
 
     def encode(self, matrix: Tensor) -> WeightCodes:
@@ -213,7 +213,7 @@ class DSQInput(InputQuantizer):
         self.fitted.fill_(False)
 
     def observe(self, x: Tensor) -> None:
-        """u is the largest magnitude seen."""
+        """The range is the largest magnitude seen."""
         self._seen = max(self._seen, float((x.abs() if self.has_sign else x).max()))
         with torch.no_grad():
             self.softness.high.fill_(self._seen if self._seen > 0 else 1.0)

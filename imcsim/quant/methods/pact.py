@@ -98,7 +98,7 @@ class PACTInput(InputQuantizer):
         self._seen = 0.0
 
     def observe(self, x: Tensor) -> None:
-        """alpha becomes the largest input seen."""
+        """The range becomes the largest input seen."""
         self._seen = max(self._seen, float(x.max()))
         with torch.no_grad():
             self.alpha.fill_(self._seen or 1.0)
