@@ -261,10 +261,12 @@ class CrossbarLayer(nn.Module):
     def calibration_forward(self, x: Tensor, float_forward: Callable[[], Tensor]) -> Tensor:
         """The layer while calibration looks at its inputs: in floats, quantized where a method trains it.
 
+        Where only shapes are asked for, on the meta device, in floats.
+
         Shapes: x (batch, ...); returns (batch, outputs, ...).
         """
         array = self.array
-        if array.method is None:
+        if array.method is None or x.is_meta:
             return float_forward()
         self.sync()
         if array.inputs_known:

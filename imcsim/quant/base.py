@@ -159,6 +159,11 @@ class InputQuantizer(Quantizer):
         return None
 
     @property
+    def passes(self) -> int:
+        """How often an input is sent, at most."""
+        return 1
+
+    @property
     def ready(self) -> bool:
         """Whether it can encode: no range of its own is left to be fitted to data."""
         return True

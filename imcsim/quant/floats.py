@@ -117,6 +117,11 @@ class FloatInput(InputQuantizer):
         """With a sign."""
         return True
 
+    @property
+    def passes(self) -> int:
+        """Digits of the format's largest number."""
+        return -(-int(self.form.largest / self.form.unit).bit_length() // (self.bits - 1))
+
     def encode(self, x: Tensor, span: Span | None) -> InputCodes:
         """Shapes: x (*any)."""
         return wide_input_codes(round_float(x, self.form) / self.form.unit, self.form.unit, self.bits)
