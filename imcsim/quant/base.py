@@ -159,6 +159,11 @@ class InputQuantizer(Quantizer):
         return None
 
     @property
+    def gate(self) -> Tensor | None:
+        """A threshold of outputs: of two passes the second counts where the first's output is above it."""
+        return None
+
+    @property
     def passes(self) -> int:
         """How often an input is sent, at most."""
         return 1

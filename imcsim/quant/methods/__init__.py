@@ -7,6 +7,7 @@ from imcsim.quant.methods.base import Method, method_from_record
 from imcsim.quant.methods.dorefa import DoReFa
 from imcsim.quant.methods.dsq import DSQ
 from imcsim.quant.methods.formats import Affine, FixedPoint, Floats, Log2, Log4
+from imcsim.quant.methods.fracbnn import FracBNN
 from imcsim.quant.methods.lns import LNSMadam, Madam
 from imcsim.quant.methods.lqnet import LQNet
 from imcsim.quant.methods.lsq import LSQ
@@ -30,6 +31,7 @@ __all__ = [
     "DoReFa",
     "FixedPoint",
     "Floats",
+    "FracBNN",
     "IntraLayer",
     "LNSMadam",
     "LQNet",
