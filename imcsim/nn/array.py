@@ -254,6 +254,24 @@ class CrossbarArray(nn.Module):
         if self._written is not None:
             self._write()
 
+    def rewrite(self, weight: Tensor, seed: int) -> bool:
+        """Write a weight with the errors of another chip; age and `programmed_by_user` stay.
+
+        Args:
+            weight: the layer's weight.
+            seed: of the chip.
+
+        Returns:
+            Whether anything had to be written.
+        """
+        other, self.seed = seed != self.seed, seed
+        before = self._written
+        self.sync(weight)
+        if other and self._written is before:
+            self._write()
+            self.forget_plans()
+        return other or self._written is not before
+
     def age(self, seconds: float, compensation: Compensation | None) -> None:
         """Set the time since the verify read, and what is done about drift."""
         self.seconds, self.compensation = seconds, compensation
