@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, zoo
+from imcsim import circuits, devices, ppa, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.errors import ImcsimError
@@ -36,5 +36,6 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "train",
     "zoo",
 ]

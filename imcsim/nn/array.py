@@ -77,6 +77,7 @@ class CrossbarArray(nn.Module):
         self.device_model = bind_device(hardware)
         self.on_off_ratio = on_off_ratio(self.device_model)
         self.seed = 0
+        self.other_seed: int | None = None
         self.seconds = 0.0
         self.compensation: Compensation | None = None
         self.read_seed = 0
@@ -90,6 +91,7 @@ class CrossbarArray(nn.Module):
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
         self._written: Written | None = None
+        self._cells_seed: int | None = None
         self._pending: dict[str, Tensor] | None = None
         self._plans: dict[torch.dtype, engines.Choice] = {}
         check_fit(self.device_model, hardware, self.slicing)
@@ -168,6 +170,11 @@ class CrossbarArray(nn.Module):
 
     # Programming
 
+    @property
+    def chip_seed(self) -> int:
+        """Program seed of the chip that the arrays stand for: `seed`, or `other_seed` for a while."""
+        return self.seed if self.other_seed is None else self.other_seed
+
     def sync(self, weight: Tensor) -> None:
         """Program the arrays if the weight, or what its cells depend on, has changed since they last were.
 
@@ -181,6 +188,9 @@ class CrossbarArray(nn.Module):
         written = self._written
         if written is not None and self._pending is None and written.digit_max == digit_max:
             if _same(written.weight, weight):
+                if self._cells_seed != self.chip_seed:
+                    self._write()
+                    self.forget_plans()
                 return
         if not bool(torch.isfinite(weight).all()):
             raise MappingError(
@@ -196,6 +206,7 @@ class CrossbarArray(nn.Module):
             if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight)):
                 self.cells = _under(pending, "cells.", weight.device)
                 self.unit_cells = _under(pending, "unit.", weight.device)
+                self._cells_seed = self.seed
             else:
                 self._write()
         self.forget_plans()
@@ -209,10 +220,10 @@ class CrossbarArray(nn.Module):
 
     def _write(self) -> None:
         """Draw programmed conductances for the present targets."""
-        self.cells, self.unit_cells = {}, {}
+        self.cells, self.unit_cells, self._cells_seed = {}, {}, self.chip_seed
         if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
-        draw = partial(keyed_generator, self.seed, self.name)
+        draw = partial(keyed_generator, self.chip_seed, self.name)
         lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
         self.cells = self.device_model.program(self.target_conductance(), draw, **lines)
         if self.has_unit_column:
@@ -253,24 +264,6 @@ class CrossbarArray(nn.Module):
         self.forget_plans()
         if self._written is not None:
             self._write()
-
-    def rewrite(self, weight: Tensor, seed: int) -> bool:
-        """Write a weight with the errors of another chip; age and `programmed_by_user` stay.
-
-        Args:
-            weight: the layer's weight.
-            seed: of the chip.
-
-        Returns:
-            Whether anything had to be written.
-        """
-        other, self.seed = seed != self.seed, seed
-        before = self._written
-        self.sync(weight)
-        if other and self._written is before:
-            self._write()
-            self.forget_plans()
-        return other or self._written is not before
 
     def age(self, seconds: float, compensation: Compensation | None) -> None:
         """Set the time since the verify read, and what is done about drift."""
@@ -372,7 +365,7 @@ class CrossbarArray(nn.Module):
         )
 
     def _aged(self, state: dict[str, Tensor], seconds: float) -> Tensor:
-        return self.device_model.aged(state, seconds, partial(keyed_generator, self.seed, self.name))
+        return self.device_model.aged(state, seconds, partial(keyed_generator, self.chip_seed, self.name))
 
     def _variance(self, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
         """Variance of one read of each cell in units of g_max squared.
@@ -444,7 +437,7 @@ class CrossbarArray(nn.Module):
             destination[prefix + "conversion_errors"] = errors
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
-        if self.cells and self._written is not None:
+        if self.cells and self._written is not None and self._cells_seed == self.seed:
             destination[prefix + "fingerprint"] = fingerprint(self._written.weight)
             facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
             destination[prefix + "program"] = torch.tensor(facts, dtype=torch.float64)

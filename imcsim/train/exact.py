@@ -42,18 +42,21 @@ class ExactForward:
         return outs[0] if len(outs) == 1 else torch.cat(outs)
 
     def _on_chip(self, x: Tensor, seed: int) -> Tensor:
-        layer = self.layer
-        self._write(layer.array, seed)
-        out: Tensor = StraightThrough.apply(x, layer.weight, layer.bias, layer)  # type: ignore[no-untyped-call]
-        highs = self.injection.converter_range(layer.array)
+        layer, array = self.layer, self.layer.array
+        array.other_seed = seed
+        try:
+            self._write(array)
+            out: Tensor = StraightThrough.apply(x, layer.weight, layer.bias, layer)  # type: ignore[no-untyped-call]
+        finally:
+            array.other_seed = None
+        highs = self.injection.converter_range(array)
         return out if highs is None else with_range_gradients(out, x, highs, layer, seed)
 
     @torch.no_grad()
-    def _write(self, array: CrossbarArray, seed: int) -> None:
-        anew = array.rewrite(self.layer.weight, seed)
-        self.injection.training_seeds[array] = seed
-        strength = self.injection.strength
-        if strength == 1.0 or not array.cells or not anew:
+    def _write(self, array: CrossbarArray) -> None:
+        before, strength = array.cells, self.injection.strength
+        array.sync(self.layer.weight)
+        if strength == 1.0 or not array.cells or array.cells is before:
             return
         target, written = array.target_conductance(), array.cells["conductance_S"]
         array.cells["conductance_S"] = target.lerp(written, strength).clamp_(min=0.0)

@@ -49,8 +49,6 @@ class Injection:
         self.rank = torch.distributed.get_rank() if _distributed() else 0
         self._codes: dict[tuple[Any, ...], WrittenCodes] = {}
         self._calls: dict[str, int] = {}
-        self.training_seeds: dict[CrossbarArray, int] = {}
-        self._own_seeds = {array: array.seed for _, array in self._layers}
         self._learned = LearnedRanges(
             [array for _, array in self._layers], inputs="inputs" in learn, converters="converters" in learn
         )
@@ -69,13 +67,11 @@ class Injection:
         self.close()
 
     def close(self) -> None:
-        """Take the chips out again: learned ranges stay as they are, arrays are as the user programmed them."""
+        """Take the chips out again; learned ranges stay as they are."""
         self._hook.remove()
         self._learned.close()
-        self._to_own_chips()
-        for layer, array in self._layers:
+        for layer, _ in self._layers:
             layer.injection = None
-            array.sync(layer.weight)
 
     def refresh(self) -> None:
         """Look at the arrays anew: wires in the statistical fidelity, which are held otherwise."""
@@ -87,16 +83,6 @@ class Injection:
         if sim.training:
             self.step += 1
             self._calls.clear()
-        else:
-            self._to_own_chips()
-
-    def _to_own_chips(self) -> None:
-        """Write arrays that training wrote last with the seed that the user programmed them with."""
-        for layer, array in self._layers:
-            if self.training_seeds.get(array) == array.seed:
-                array.rewrite(layer.weight, self._own_seeds[array])
-            else:
-                self._own_seeds[array] = array.seed
 
     # What the layers ask
 
@@ -110,8 +96,8 @@ class Injection:
         return keyed_generator(self.seed, name, what)
 
     def chip_seed(self, chip: int) -> int:
-        """The program seed of a chip at this step, above those that a user would take."""
-        return int(self.rng("", "chip", chip).integers(1 << 32, 1 << 62))
+        """The program seed of a chip at this step."""
+        return int(self.rng("", "chip", chip).integers(1 << 62))
 
     def input_range(self, array: CrossbarArray, x: Tensor, sample_dims: int) -> Tensor | float:
         """The input magnitude that maps to the top code: a parameter where it is learned."""

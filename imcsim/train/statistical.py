@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from imcsim.errors import EngineError
+from imcsim.errors import EngineError, InputError
 from imcsim.functional.noise import quick_normals
 from imcsim.functional.quantize import quantize_weight, top_code
 from imcsim.kernels.collapsed import effective_weight, pulse_energy
@@ -194,6 +194,11 @@ class StatisticalForward:
             raise EngineError(
                 f"layer {array.name!r}: fidelity = 'statistical' takes complementary (xnor) cells with "
                 "converters only; use fidelity = 'exact'"
+            )
+        if per_read is None and self.injection.converter_range(array) is not None:
+            raise InputError(
+                f"layer {array.name!r}: fidelity = 'statistical' takes its converters as noise, so their range "
+                "has no gradient; use fidelity = 'exact' to learn it, or recalibrate now and then"
             )
         exact = per_read is not None or (codes is None and job.loss is None)
         conversions = 0.0 if exact else conversion_variance(job, array.conversion_errors)
