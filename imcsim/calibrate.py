@@ -96,7 +96,7 @@ def _held(batches: Iterable[Any], forward: Forward | None, what: str) -> list[An
 def _currents(
     sim: nn.Module, held: list[Any], forward: Forward | None, *, written: bool | None
 ) -> dict[CrossbarArray, Currents]:
-    """Column currents of every layer with converters, on written cells or (None) where the user wrote them."""
+    """Column currents of every layer with converters, on written cells; None: if the user wrote them."""
     layers = arrays(sim)
     for layer, array in layers:
         array.sync(layer.weight)

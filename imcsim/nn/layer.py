@@ -27,6 +27,7 @@ class CrossbarLayer(nn.Module):
 
     array: CrossbarArray
     weight: Tensor
+    bias: Any
     sample_dims: ClassVar[int]
     """Trailing input dimensions that share a dynamic range."""
     injection: Callable[[Tensor], Tensor] | None = None
@@ -76,9 +77,7 @@ class CrossbarLayer(nn.Module):
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
         run = self.array.plan(x_int.dtype).run
-        return self.by_vectors(
-            x_int, lambda x, first: run(x, None if stream is None else stream.skip(first))
-        )
+        return self.by_vectors(x_int, lambda x, first: run(x, None if stream is None else stream.skip(first)))
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """Codes (batch, ...) times (groups, outputs, inputs) in one product, (batch, outputs, ...).
@@ -174,6 +173,14 @@ class CrossbarLayer(nn.Module):
             out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(out).to(out.dtype))
         return out
 
+    def straight_through(self, x: Tensor) -> Tensor:
+        """`run_chip`, with straight-through gradients where any are wanted. Shapes: as `run_chip`."""
+        sources = (x, self.weight, self.bias)
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources):
+            return _StraightThrough.apply(x, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            return self.run_chip(x)
+
     def chip_forward(self, x: Tensor) -> Tensor:
         """`forward` of every crossbar layer: outside autocast, in the weight's dtype, differentiable.
 
@@ -192,18 +199,14 @@ class CrossbarLayer(nn.Module):
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
-            sources = (inner, self.weight, self.bias)
             if self.training and self.injection is not None:
                 out = self.injection(inner)
-            elif torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources):
-                out = StraightThrough.apply(inner, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
             else:
-                with torch.no_grad():
-                    out = self.run_chip(inner)
+                out = self.straight_through(inner)
             return out.to(torch.get_autocast_dtype(device_type) if autocast else x.dtype)
 
 
-class StraightThrough(torch.autograd.Function):
+class _StraightThrough(torch.autograd.Function):
     """The chip's output forward.
 
     Backward the gradient of the product of quantized inputs and weights, clipped inputs pass none.

@@ -6,12 +6,13 @@
 
 from imcsim.train.batchnorm import recalibrate_batchnorm
 from imcsim.train.chips import another_chip, evaluate_on_chips
-from imcsim.train.fit import Epoch, Fit, fit
+from imcsim.train.fit import SELECTION_SEEDS, Epoch, Fit, fit
 from imcsim.train.injection import Injection, inject
 from imcsim.train.schedule import cosine, ramp
 from imcsim.train.weights import clip_weights, remap
 
 __all__ = [
+    "SELECTION_SEEDS",
     "Epoch",
     "Fit",
     "Injection",

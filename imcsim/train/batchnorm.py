@@ -36,7 +36,9 @@ def recalibrate_batchnorm(sim: nn.Module, batches: Iterable[Any], forward: Forwa
     arrays(sim)
     norms = [m for m in sim.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
-        raise ConversionError("the model has no BatchNorm with running statistics, so there is nothing to recalibrate")
+        raise ConversionError(
+            "the model has no BatchNorm with running statistics, so there is nothing to recalibrate"
+        )
     held = iterate(batches, "recalibrate_batchnorm")
     if not held:
         raise CalibrationError(

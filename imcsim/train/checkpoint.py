@@ -148,9 +148,10 @@ def read_checkpoint(
             f"{str(path)!r} is not a checkpoint of imcsim.train.fit ({FORMAT!r}); give another path"
         )
     for key, value in settings.items():
-        if meta["settings"].get(key) != value:
+        then = meta["settings"].get(key)
+        if then != value:
             raise DataError(
-                f"checkpoint {str(path)!r} was made with {key} = {meta['settings'].get(key)!r}, but now it is "
+                f"checkpoint {str(path)!r} was made with {key} = {then!r}, but now it is "
                 f"{value!r}; give the same, another path, or resume=False to start anew"
             )
     parts: dict[str, State] = {"model": {}, "best": {}, "optimizer": {}}

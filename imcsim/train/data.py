@@ -29,7 +29,11 @@ class Epochs:
 
     def __init__(self, batches: Batches, epochs: int) -> None:
         if isinstance(batches, Tensor) or not (callable(batches) or isinstance(batches, Iterable)):
-            kind = f"one tensor of shape {tuple(batches.shape)}" if isinstance(batches, Tensor) else repr(batches)
+            kind = (
+                f"one tensor of shape {tuple(batches.shape)}"
+                if isinstance(batches, Tensor)
+                else repr(batches)
+            )
             raise InputError(
                 f"fit takes (input, target) batches, a list or a DataLoader for example, but got {kind:.80}"
             )
@@ -63,9 +67,9 @@ class Epochs:
 
     def of(self, epoch: int) -> Iterable[Any]:
         """The batches of an epoch."""
-        sampler = getattr(self._batches, "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(epoch)
+        set_epoch = getattr(getattr(self._batches, "sampler", None), "set_epoch", None)
+        if set_epoch is not None:  # of a DistributedSampler
+            set_epoch(epoch)
         if isinstance(self._batches, Iterable):
             return self._batches
         takes_epoch = any(

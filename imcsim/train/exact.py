@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from imcsim.nn.array import CrossbarArray
-from imcsim.nn.layer import CrossbarLayer, StraightThrough
+from imcsim.nn.layer import CrossbarLayer
 from imcsim.train.ranges import with_range_gradients
 from imcsim.train.straight import rounded_input
 
@@ -46,7 +46,7 @@ class ExactForward:
         array.other_seed = seed
         try:
             self._write(array)
-            out: Tensor = StraightThrough.apply(x, layer.weight, layer.bias, layer)  # type: ignore[no-untyped-call]
+            out = layer.straight_through(x)
         finally:
             array.other_seed = None
         highs = self.injection.converter_range(array)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from imcsim.calibrate import calibrate, measure_conversions
 from imcsim.convert import arrays
 from imcsim.errors import InputError
 from imcsim.progress import progress as bar
-from imcsim.train.chips import evaluate_on_chips
 from imcsim.train.checkpoint import (
     Progress,
     State,
@@ -32,6 +31,7 @@ from imcsim.train.checkpoint import (
     restore_ranges,
     write_checkpoint,
 )
+from imcsim.train.chips import evaluate_on_chips
 from imcsim.train.data import Batches, Epochs
 from imcsim.train.injection import Fidelity, Injection, Learned, inject
 from imcsim.train.randomness import forked, seed_torch, with_own_state
@@ -240,7 +240,9 @@ class _Trainer:
         else:
             self.calibration = iterate(calibration, "fit")
         if not self.calibration:
-            raise InputError("fit got no training batches; give at least one (an iterator can be used only once)")
+            raise InputError(
+                "fit got no training batches; give at least one (an iterator can be used only once)"
+            )
         self.validation = None if validation is None else iterate(validation, "fit")
         if any(_uncalibrated(array) for _, array in arrays(self.sim)):
             calibrate(self.sim, self.calibration, self.options.forward)
@@ -314,7 +316,7 @@ class _Trainer:
         """Go through an epoch's batches; those that a checkpoint counts as done are passed over."""
         now, options = self.progress, self.options
         source = data.of(now.epoch)
-        total = len(source) if hasattr(source, "__len__") else None
+        total = len(source) if isinstance(source, Sized) else None
         skip, count = now.batch, 0
         batches = with_own_state(source, options.seed, f"batches of epoch {now.epoch}")
         net.train()
@@ -396,10 +398,11 @@ class _Counted:
 
 def _groups(sim: nn.Module, lr: float) -> list[dict[str, Any]]:
     """Parameter groups: weights, and learned ranges, which do not decay."""
-    weights, ranges = [], []
+    weights: list[Tensor] = []
+    ranges: list[Tensor] = []
     for name, parameter in sim.named_parameters():
         (ranges if name.endswith((INPUT, CONVERTERS)) else weights).append(parameter)
-    groups = [{"params": weights, "lr": lr, "initial_lr": lr}]
+    groups: list[dict[str, Any]] = [{"params": weights, "lr": lr, "initial_lr": lr}]
     if ranges:
         groups.append({"params": ranges, "lr": lr, "initial_lr": lr, "weight_decay": 0.0})
     return groups

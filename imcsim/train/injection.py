@@ -1,4 +1,4 @@
-"""Chips in the training loop: while it lasts, a converted model in training mode sees a new chip each step."""
+"""Chips in the training loop: a converted model in training mode sees a new one each step."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from torch import nn
 
 from imcsim.functional.noise import keyed_generator
 
-
 _END = object()
 
 

@@ -99,9 +99,7 @@ class LearnedRanges:
             delattr(array, name)
 
 
-def with_range_gradients(
-    out: Tensor, x: Tensor, highs: Tensor, layer: CrossbarLayer, seed: int
-) -> Tensor:
+def with_range_gradients(out: Tensor, x: Tensor, highs: Tensor, layer: CrossbarLayer, seed: int) -> Tensor:
     """A layer's output; backward its converters' ranges get their gradient.
 
     ``dL/dhigh_q = sum dL/dy gain_q sum_r sum_t weight_t dADC(i_rqt)/dhigh_q``, estimated from a random part
@@ -119,7 +117,7 @@ def with_range_gradients(
     Returns:
         The output.
     """
-    return _RangeGradients.apply(out, x, highs, layer, seed)  # type: ignore[no-any-return, no-untyped-call]
+    return _RangeGradients.apply(out, x, highs, layer, seed)  # type: ignore[no-untyped-call]
 
 
 class _RangeGradients(torch.autograd.Function):
@@ -132,7 +130,7 @@ class _RangeGradients(torch.autograd.Function):
         return out.view_as(out)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, None, None]:
         x, highs = ctx.saved_tensors
         layer: CrossbarLayer = ctx.layer

@@ -44,6 +44,18 @@ class Facts:
     per_read: PerRead | None
 
 
+@dataclass(frozen=True)
+class _Weight:
+    """A layer's weight: as it is, its codes, and what one of them is worth.
+
+    Shapes: matrix and w_int (groups, outputs, inputs); scale (groups or 1, outputs or 1, 1).
+    """
+
+    matrix: Tensor
+    w_int: Tensor
+    scale: Tensor
+
+
 class StatisticalForward:
     """A layer in training.
 
@@ -66,100 +78,89 @@ class StatisticalForward:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The layer's output. Shapes: x (batch, ...); returns (batch, outputs, ...)."""
-        layer, array = self.layer, self.layer.array
-        facts = self.facts()
+        layer, array, chips = self.layer, self.layer.array, self.injection.chips
+        facts, inputs = self.facts(), array.hardware.inputs
         full = self.injection.input_range(array, x, layer.sample_dims)
-        x_q = rounded_input(x, full, array.hardware.inputs.bits, signed=array.signed)
-        weights = array.hardware.weights
+        x_q = rounded_input(x, full, inputs.bits, signed=array.signed)
+        unit = (full.detach() if isinstance(full, Tensor) else full) / top_code(
+            inputs.bits, signed=array.signed
+        )
+        weight = self._weight(x.dtype)
+        forward = self._product if facts.per_read is None else self._by_reads
+        if x.dim() == 1 or chips == 1:
+            out = forward(facts, x_q, unit, weight, 0)
+        else:
+            parts = x_q.chunk(chips)
+            by_sample = isinstance(unit, Tensor) and unit.dim() == x.dim()
+            units = unit.chunk(chips) if by_sample else [unit] * len(parts)  # type: ignore[union-attr]
+            each = enumerate(zip(parts, units, strict=True))
+            out = torch.cat([forward(facts, part, own, weight, chip) for chip, (part, own) in each])
+        bias = layer.bias
+        return out if bias is None else out + layer.output_constant(bias.view(weight.w_int.shape[:2]))
+
+    def _weight(self, dtype: torch.dtype) -> _Weight:
+        layer, weights = self.layer, self.layer.array.hardware.weights
         matrix = layer.weight_matrix(layer.weight)
         with torch.no_grad():
             w_int, scale = quantize_weight(
                 matrix.detach(), weights.bits, per_channel=weights.scale == "per_channel"
             )
-            w_int, scale = w_int.to(x.dtype), scale.to(x.dtype)
-            step = (full.detach() if isinstance(full, Tensor) else full) / top_code(
-                array.hardware.inputs.bits, signed=array.signed
-            )
-        parts = x_q.chunk(self.injection.chips) if x.dim() > 1 else (x_q,)
-        by_sample = isinstance(step, Tensor) and step.dim() == x.dim()
-        steps = step.chunk(len(parts)) if by_sample else (step,) * len(parts)  # type: ignore[union-attr]
-        outs = []
-        for chip, (part, step) in enumerate(zip(parts, steps, strict=True)):
-            if facts.per_read is not None:
-                outs.append(self._by_reads(facts, facts.per_read, part, matrix, w_int, scale, step, chip))
-            else:
-                outs.append(self._product(facts, part, matrix, w_int, scale, step, chip))
-        out = outs[0] if len(outs) == 1 else torch.cat(outs)
-        bias = layer.bias
-        return out if bias is None else out + layer.output_constant(bias.view(w_int.shape[:2]))
+        return _Weight(matrix, w_int.to(dtype), scale.to(dtype))
 
-    def _product(
-        self,
-        facts: Facts,
-        x_q: Tensor,
-        matrix: Tensor,
-        w_int: Tensor,
-        scale: Tensor,
-        step: Tensor | float,
-        chip: int,
-    ) -> Tensor:
-        layer = self.layer
-        written = w_int
+    def _per_output(self, values: Tensor, weight: _Weight) -> Tensor:
+        """Shapes: (groups or 1, outputs or 1, 1) to what broadcasts to the output."""
+        return self.layer.output_constant(values[..., 0].expand(weight.w_int.shape[:2]))
+
+    def _product(self, facts: Facts, x_q: Tensor, unit: Tensor | float, weight: _Weight, chip: int) -> Tensor:
+        """One product with the weights as one chip has them, and noise. Shapes: as `__call__`."""
+        layer, written = self.layer, weight.w_int
         if facts.codes is not None:
-            drawn = facts.codes.draw(w_int, self.injection.rng(layer.array.name, "written", chip))
-            written = torch.add(w_int, drawn.to(w_int.dtype), alpha=self.injection.strength)
+            error = facts.codes.draw(written, self.injection.rng(layer.array.name, "written", chip))
+            written = torch.add(written, error.to(written.dtype), alpha=self.injection.strength)
         if facts.wires is not None:
             written = written + facts.wires
-        out = layer.multiply(x_q, standing_for(matrix, written * scale), steady=False)
+        out = layer.multiply(x_q, standing_for(weight.matrix, written * weight.scale), steady=False)
         if facts.shift:
-            off = (written - w_int).sum(-1) * scale[..., 0] * facts.shift
-            out = out + layer.output_constant(off.expand(w_int.shape[:2])) * step
-        spread = self._spread(facts, x_q, w_int, scale, step)
-        if spread is not None:
-            drawn_now = quick_normals(self.injection.rng(layer.array.name, "reads", chip), out.numel())
-            normals = torch.from_numpy(drawn_now).to(out.device, out.dtype).view_as(out)
-            out = out.addcmul_(normals, spread)
-        return out
+            off = (written - weight.w_int).sum(-1, keepdim=True) * weight.scale * facts.shift
+            out = out + self._per_output(off, weight) * unit
+        spread = self._spread(facts, x_q, unit, weight)
+        if spread is None:
+            return out
+        drawn = quick_normals(self.injection.rng(layer.array.name, "reads", chip), out.numel())
+        return out.addcmul_(torch.from_numpy(drawn).to(out.device, out.dtype).view_as(out), spread)
 
     @torch.no_grad()
-    def _spread(
-        self, facts: Facts, x_q: Tensor, w_int: Tensor, scale: Tensor, step: Tensor | float
-    ) -> Tensor | None:
+    def _spread(self, facts: Facts, x_q: Tensor, unit: Tensor | float, weight: _Weight) -> Tensor | None:
         """Standard deviation of each output's noise, in a shape that broadcasts to it; None: no noise."""
-        layer = self.layer
-        unit = layer.output_constant(scale[..., 0].expand(w_int.shape[:2])) * step
-        variance = None if facts.codes is None else facts.codes.read_variance(w_int)
+        variance = None if facts.codes is None else facts.codes.read_variance(weight.w_int)
+        if variance is None and not facts.conversions:
+            return None
+        one = self._per_output(weight.scale, weight) * unit
         if variance is None:
-            return unit * facts.conversions**0.5 if facts.conversions else None
-        energy = pulse_energy((x_q / step).round_(), layer.array.pulses)
-        reads = layer.multiply(energy, variance.to(x_q.dtype), steady=False)
-        return reads.add_(facts.conversions).sqrt_().mul_(unit)
+            return one * facts.conversions**0.5
+        energy = pulse_energy((x_q / unit).round_(), self.layer.array.pulses)
+        reads = self.layer.multiply(energy, variance.to(x_q.dtype), steady=False)
+        return reads.add_(facts.conversions).sqrt_().mul_(one)
 
     def _by_reads(
-        self,
-        facts: Facts,
-        per_read: PerRead,
-        x_q: Tensor,
-        matrix: Tensor,
-        w_int: Tensor,
-        scale: Tensor,
-        step: Tensor | float,
-        chip: int,
+        self, facts: Facts, x_q: Tensor, unit: Tensor | float, weight: _Weight, chip: int
     ) -> Tensor:
-        layer, name = self.layer, self.layer.array.name
-        drawn = variance = None
+        """Every conversion as it is. Shapes: as `__call__`."""
+        layer, per_read = self.layer, facts.per_read
+        if per_read is None:
+            raise ValueError("the layer's converters are taken as noise")
+        name, error, variance = layer.array.name, None, None
         if facts.codes is not None:
-            drawn = facts.codes.draw(w_int, self.injection.rng(name, "written", chip)) * self.injection.strength
-            variance = facts.codes.read_variance(w_int)
+            error = facts.codes.draw(weight.w_int, self.injection.rng(name, "written", chip))
+            error = error.to(x_q.dtype) * self.injection.strength
+            variance = facts.codes.read_variance(weight.w_int)
         ranges = self.injection.converter_range(layer.array)
         high = None if ranges is None else ranges[0]
-        codes = x_q / step
-        integer = standing_for(matrix, w_int) if scale.dim() else w_int
-        rng = self.injection.rng(name, "reads", chip)
+        integer, rng = standing_for(weight.matrix, weight.w_int), self.injection.rng(name, "reads", chip)
         out = layer.by_vectors(
-            codes, lambda vectors, _: per_read(vectors, integer, drawn, variance, high, rng)
-        ).to(x_q.dtype)
-        return out * (layer.output_constant(scale[..., 0].expand(w_int.shape[:2])) * step)
+            x_q / unit, lambda vectors, _: per_read(vectors, integer, error, variance, high, rng)
+        )
+        return out.to(x_q.dtype) * (self._per_output(weight.scale, weight) * unit)
 
     def facts(self) -> Facts:
         """What the layer's arrays make of weights, worked out when their ranges or age changed.
@@ -197,8 +198,8 @@ class StatisticalForward:
             )
         if per_read is None and self.injection.converter_range(array) is not None:
             raise InputError(
-                f"layer {array.name!r}: fidelity = 'statistical' takes its converters as noise, so their range "
-                "has no gradient; use fidelity = 'exact' to learn it, or recalibrate now and then"
+                f"layer {array.name!r}: fidelity = 'statistical' takes its converters as noise, so their "
+                "range has no gradient; use fidelity = 'exact' to learn it, or recalibrate now and then"
             )
         exact = per_read is not None or (codes is None and job.loss is None)
         conversions = 0.0 if exact else conversion_variance(job, array.conversion_errors)

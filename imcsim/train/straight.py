@@ -33,7 +33,7 @@ def rounded_input(x: Tensor, full_scale: Tensor | float, bits: int, *, signed: b
 
     References: S. K. Esser et al., "Learned step size quantization", ICLR 2020 (the gradient and its scale).
     """
-    return _RoundedInput.apply(x, full_scale, bits, signed)  # type: ignore[no-any-return, no-untyped-call]
+    return _RoundedInput.apply(x, full_scale, bits, signed)  # type: ignore[no-untyped-call]
 
 
 class _RoundedInput(torch.autograd.Function):
@@ -49,7 +49,7 @@ class _RoundedInput(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         x, *held = ctx.saved_tensors
         full = ctx.full
@@ -68,7 +68,7 @@ def _inside(grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
     """The gradient where ``low <= x <= high``, else 0, in one pass over memory."""
     kind = np.float32 if x.dtype == torch.float32 else np.float64
     below, above = np.nextafter(kind(low), kind(-np.inf)), np.nextafter(kind(high), kind(np.inf))
-    return torch.ops.aten.hardtanh_backward(grad, x, float(below), float(above))  # type: ignore[no-any-return]
+    return torch.ops.aten.hardtanh_backward(grad, x, float(below), float(above))
 
 
 def _range_slope(x: Tensor, rounded: Tensor, low: float, high: float) -> Tensor:
@@ -93,7 +93,7 @@ def converted(current: Tensor, converter: Converter, high: Tensor | None = None)
     Returns:
         What is read.
     """
-    return _Converted.apply(current, high, converter)  # type: ignore[no-any-return, no-untyped-call]
+    return _Converted.apply(current, high, converter)  # type: ignore[no-untyped-call]
 
 
 class _Converted(torch.autograd.Function):
@@ -105,7 +105,7 @@ class _Converted(torch.autograd.Function):
         return read
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         current, read = ctx.saved_tensors
         converter: Converter = ctx.converter
@@ -125,7 +125,7 @@ def standing_for(weight: Tensor, written: Tensor) -> Tensor:
 
     Shapes: both (*any); returns the same.
     """
-    return _StandingFor.apply(weight, written)  # type: ignore[no-any-return, no-untyped-call]
+    return _StandingFor.apply(weight, written)  # type: ignore[no-untyped-call]
 
 
 class _StandingFor(torch.autograd.Function):

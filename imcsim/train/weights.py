@@ -33,7 +33,9 @@ def clip_weights(sim: nn.Module, sigmas: float = 2.5) -> None:
         memory", Nature Communications 11, 2473, 2020, DOI 10.1038/s41467-020-16108-9.
     """
     if not 0 < sigmas < float("inf"):
-        raise InputError(f"sigmas = {sigmas!r}: a positive number of standard deviations is needed, such as 2.5")
+        raise InputError(
+            f"sigmas = {sigmas!r}: a positive number of standard deviations is needed, such as 2.5"
+        )
     for layer, array in arrays(sim):
         matrix = layer.weight_matrix(layer.weight)
         dims = (2,) if array.hardware.weights.scale == "per_channel" else (0, 1, 2)
