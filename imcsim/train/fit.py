@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from imcsim import quant
 from imcsim.batches import Forward, batch_input, iterate, to_model
 from imcsim.calibrate import calibrate, measure_conversions
 from imcsim.convert import arrays
@@ -336,6 +337,7 @@ class _Trainer:
     ) -> float:
         options = self.options
         injection.strength = self.strength(done)
+        quant.set_progress(self.sim, done)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * options.lr_schedule(done)
         seed_torch(options.seed, f"step {injection.step + 1}, process {injection.rank}")
@@ -346,6 +348,7 @@ class _Trainer:
             x, target = _pair(batch)
             out = net(to_model(self.sim, x))
             loss = options.loss(out, target.to(out.device))
+        loss = loss + quant.penalty(self.sim)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(
@@ -353,6 +356,7 @@ class _Trainer:
             )
         loss.backward()
         optimizer.step()
+        quant.after_step(self.sim)
         if options.clip_sigmas is not None:
             clip_weights(self.sim, options.clip_sigmas)
         return value

@@ -42,9 +42,11 @@ class LearnedRanges:
         self.arrays = arrays
         self.least: dict[tuple[CrossbarArray, str], Tensor] = {}
         if inputs:
-            self._make(INPUT, [a for a in arrays if a.hardware.inputs.range == "calibrated"])
+            self._make(
+                INPUT, [a for a in arrays if a.hardware.inputs.range == "calibrated" and a.method is None]
+            )
         if converters:
-            has_range = [a for a in arrays if a.hardware.adc is not None]
+            has_range = [a for a in arrays if a.hardware.adc is not None and a.method is None]
             self._make(
                 CONVERTERS, [a for a in has_range if a.hardware.adc and a.hardware.adc.range == "calibrated"]
             )
@@ -135,7 +137,8 @@ class _RangeGradients(torch.autograd.Function):
         x, highs = ctx.saved_tensors
         layer: CrossbarLayer = ctx.layer
         array = layer.array
-        codes, scale = array.quantize(x, layer.sample_dims)
+        inputs = array.quantize(x, layer.sample_dims)
+        codes, scale = inputs.codes[0], inputs.scale[0]
         samples = x.shape[0] if x.dim() > 1 else 1
         factor, part = 1.0, grad
         if x.dim() > 1:

@@ -10,15 +10,17 @@ from torch import Tensor
 
 from imcsim.errors import EngineError, InputError
 from imcsim.functional.noise import quick_normals
-from imcsim.functional.quantize import quantize_weight, top_code
+from imcsim.functional.quantize import top_code
 from imcsim.kernels.collapsed import effective_weight, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.statistical import conversion_variance
 from imcsim.nn.device import needs_cells
 from imcsim.nn.layer import CrossbarLayer
 from imcsim.nn.wiring import has_wires
+from imcsim.quant.base import straight_through
+from imcsim.quant.codes import WeightCodes
 from imcsim.train.per_read import PerRead, reads_one_by_one
-from imcsim.train.straight import rounded_input, standing_for
+from imcsim.train.straight import rounded_input
 from imcsim.train.written import WrittenCodes
 
 if TYPE_CHECKING:
@@ -44,22 +46,69 @@ class Facts:
     per_read: PerRead | None
 
 
-@dataclass(frozen=True)
-class _Weight:
-    """A layer's weight: as it is, its codes, and what one of them is worth.
+Scales = tuple[Tensor | float, ...]
 
-    Shapes: matrix and w_int (groups, outputs, inputs); scale (groups or 1, outputs or 1, 1).
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A layer's input as it is sent.
+
+    Attributes:
+        value: what the codes stand for, differentiable.
+        scale: of each pass; none for soft values, which have no codes.
+        codes: of each pass; None: there is one, of ``value / scale``.
     """
 
-    matrix: Tensor
-    w_int: Tensor
-    scale: Tensor
+    value: Tensor
+    scale: Scales
+    codes: tuple[Tensor, ...] | None = None
+
+    def chunk(self, chips: int) -> list[_Inputs]:
+        """Parts of the batch."""
+        values = self.value.chunk(chips)
+        sizes = [len(value) for value in values]
+        codes = None if self.codes is None else [code.split(sizes) for code in self.codes]
+        by_sample = self.value.dim()
+        scales = [
+            s.split(sizes) if isinstance(s, Tensor) and s.dim() == by_sample else (s,) * len(sizes)
+            for s in self.scale
+        ]
+        return [
+            _Inputs(value, tuple(s[i] for s in scales), None if codes is None else tuple(c[i] for c in codes))
+            for i, value in enumerate(values)
+        ]
+
+    def passes(self) -> list[tuple[Tensor, Tensor | float]]:
+        """Codes and scale of each pass."""
+        codes = self.codes
+        if codes is None:
+            codes = tuple((self.value.detach() / scale).round_() for scale in self.scale)
+        return list(zip(codes, self.scale, strict=True))
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """A layer's weight.
+
+    Shapes: value (groups, outputs, inputs).
+
+    Attributes:
+        value: what the codes stand for, differentiable.
+        codes: the codes.
+    """
+
+    value: Tensor
+    codes: WeightCodes
+
+    def terms(self) -> list[tuple[Tensor, Tensor]]:
+        """Codes (groups, outputs, inputs) and scale (groups or 1, outputs or 1, 1) of each term."""
+        return list(zip(self.codes.codes, self.codes.scale, strict=True))
 
 
 class StatisticalForward:
     """A layer in training.
 
-    ``y = x_q (s_w (w_int + e))^T + n``: e the errors of one chip, drawn from those of each weight's code; n
+    ``y = x_q (w_q + s_w e)^T + n``: e the errors of one chip, drawn from those of each weight's code; n
     Gaussian, its variance that of the converters' errors and of the reads.
 
     Args:
@@ -79,88 +128,122 @@ class StatisticalForward:
     def __call__(self, x: Tensor) -> Tensor:
         """The layer's output. Shapes: x (batch, ...); returns (batch, outputs, ...)."""
         layer, array, chips = self.layer, self.layer.array, self.injection.chips
-        facts, inputs = self.facts(), array.hardware.inputs
-        full = self.injection.input_range(array, x, layer.sample_dims)
-        x_q = rounded_input(x, full, inputs.bits, signed=array.signed)
-        unit = (full.detach() if isinstance(full, Tensor) else full) / top_code(
-            inputs.bits, signed=array.signed
-        )
-        weight = self._weight(x.dtype)
+        if array.method is not None:
+            with torch.no_grad():
+                array.weight_quantizer.update(layer.weight_matrix(layer.weight.detach()))
+                array.input_quantizer.update(x.detach())
+        facts, inputs, weight = self.facts(), self._inputs(x), self._weight(x.dtype)
         forward = self._product if facts.per_read is None else self._by_reads
         if x.dim() == 1 or chips == 1:
-            out = forward(facts, x_q, unit, weight, 0)
+            out = forward(facts, inputs, weight, 0)
         else:
-            parts = x_q.chunk(chips)
-            by_sample = isinstance(unit, Tensor) and unit.dim() == x.dim()
-            units = unit.chunk(chips) if by_sample else [unit] * len(parts)  # type: ignore[union-attr]
-            each = enumerate(zip(parts, units, strict=True))
-            out = torch.cat([forward(facts, part, own, weight, chip) for chip, (part, own) in each])
+            parts = enumerate(inputs.chunk(chips))
+            out = torch.cat([forward(facts, part, weight, chip) for chip, part in parts])
+        if array.gradient_quantizer is not None and out.requires_grad:
+            out.register_hook(array.gradient_quantizer)
         bias = layer.bias
-        return out if bias is None else out + layer.output_constant(bias.view(weight.w_int.shape[:2]))
+        return out if bias is None else out + layer.output_constant(bias.view(weight.value.shape[:2]))
+
+    def _inputs(self, x: Tensor) -> _Inputs:
+        layer, array = self.layer, self.layer.array
+        if array.method is not None:
+            value, codes = array.input_value(x, layer.sample_dims)
+            return _Inputs(value, ()) if codes is None else _Inputs(value, codes.scale, codes.codes)
+        full = self.injection.input_range(array, x, layer.sample_dims)
+        bits = array.hardware.inputs.bits
+        x_q = rounded_input(x, full, bits, signed=array.signed)
+        unit = (full.detach() if isinstance(full, Tensor) else full) / top_code(bits, signed=array.signed)
+        return _Inputs(x_q, (unit,))
 
     def _weight(self, dtype: torch.dtype) -> _Weight:
-        layer, weights = self.layer, self.layer.array.hardware.weights
-        matrix = layer.weight_matrix(layer.weight)
+        quantizer, matrix = self.layer.array.weight_quantizer, self.layer.weight_matrix(self.layer.weight)
         with torch.no_grad():
-            w_int, scale = quantize_weight(
-                matrix.detach(), weights.bits, per_channel=weights.scale == "per_channel"
-            )
-        return _Weight(matrix, w_int.to(dtype), scale.to(dtype))
+            codes = quantizer.encode(matrix.detach())
+            value = codes.value().to(dtype)
+            codes = WeightCodes(codes.codes.to(dtype), codes.scale.to(dtype), codes.zero)
+        return _Weight(quantizer.soft_value(matrix) if quantizer.soft else quantizer(matrix, value), codes)
 
-    def _per_output(self, values: Tensor, weight: _Weight) -> Tensor:
-        """Shapes: (groups or 1, outputs or 1, 1) to what broadcasts to the output."""
-        return self.layer.output_constant(values[..., 0].expand(weight.w_int.shape[:2]))
-
-    def _product(self, facts: Facts, x_q: Tensor, unit: Tensor | float, weight: _Weight, chip: int) -> Tensor:
+    def _product(self, facts: Facts, inputs: _Inputs, weight: _Weight, chip: int) -> Tensor:
         """One product with the weights as one chip has them, and noise. Shapes: as `__call__`."""
-        layer, written = self.layer, weight.w_int
-        if facts.codes is not None:
-            error = facts.codes.draw(written, self.injection.rng(layer.array.name, "written", chip))
-            written = torch.add(written, error.to(written.dtype), alpha=self.injection.strength)
-        if facts.wires is not None:
-            written = written + facts.wires
-        out = layer.multiply(x_q, standing_for(weight.matrix, written * weight.scale), steady=False)
-        if facts.shift:
-            off = (written - weight.w_int).sum(-1, keepdim=True) * weight.scale * facts.shift
-            out = out + self._per_output(off, weight) * unit
-        spread = self._spread(facts, x_q, unit, weight)
+        layer = self.layer
+        error = self._error(facts, weight, chip)
+        written = weight.value if error is None else weight.value + error
+        out = layer.multiply(inputs.value, written, steady=False)
+        if facts.shift and error is not None:
+            out = out + layer.output_constant(error.sum(-1) * facts.shift) * sum(inputs.scale)
+        spread = self._spread(facts, inputs, weight)
         if spread is None:
             return out
         drawn = quick_normals(self.injection.rng(layer.array.name, "reads", chip), out.numel())
         return out.addcmul_(torch.from_numpy(drawn).to(out.device, out.dtype).view_as(out), spread)
 
     @torch.no_grad()
-    def _spread(self, facts: Facts, x_q: Tensor, unit: Tensor | float, weight: _Weight) -> Tensor | None:
-        """Standard deviation of each output's noise, in a shape that broadcasts to it; None: no noise."""
-        variance = None if facts.codes is None else facts.codes.read_variance(weight.w_int)
-        if variance is None and not facts.conversions:
-            return None
-        one = self._per_output(weight.scale, weight) * unit
-        if variance is None:
-            return one * facts.conversions**0.5
-        energy = pulse_energy((x_q / unit).round_(), self.layer.array.pulses)
-        reads = self.layer.multiply(energy, variance.to(x_q.dtype), steady=False)
-        return reads.add_(facts.conversions).sqrt_().mul_(one)
+    def _error(self, facts: Facts, weight: _Weight, chip: int) -> Tensor | None:
+        """What a chip's weights are off by. Shapes: returns (groups, outputs, inputs)."""
+        out = facts.wires
+        if facts.wires is not None:
+            out = facts.wires * weight.codes.scale[0]
+        if facts.codes is None:
+            return out
+        rng = self.injection.rng(self.layer.array.name, "written", chip)
+        for w_int, scale in weight.terms():
+            drawn = facts.codes.draw(w_int, rng).to(scale.dtype).mul_(scale * self.injection.strength)
+            out = drawn if out is None else out + drawn
+        return out
 
-    def _by_reads(
-        self, facts: Facts, x_q: Tensor, unit: Tensor | float, weight: _Weight, chip: int
-    ) -> Tensor:
+    @torch.no_grad()
+    def _spread(self, facts: Facts, inputs: _Inputs, weight: _Weight) -> Tensor | None:
+        """Standard deviation of each output's noise, in a shape that broadcasts to it; None: no noise."""
+        layer, shape = self.layer, weight.value.shape
+        variance = reads = None
+        if facts.conversions:
+            power = weight.codes.scale.square().sum(0)[..., 0].expand(shape[:2])
+            variance = layer.output_constant(power * facts.conversions)
+            variance = variance * sum(unit * unit for unit in inputs.scale)
+        matrix = self._read_variance(facts, weight)
+        if matrix is not None:
+            for codes, unit in inputs.passes():
+                energy = pulse_energy(codes, layer.array.pulses)
+                part = layer.multiply(energy, matrix, steady=False).mul_(unit * unit)
+                reads = part if reads is None else reads.add_(part)
+        if reads is None:
+            return None if variance is None else variance.sqrt()
+        return (reads if variance is None else reads.add_(variance)).sqrt_()
+
+    def _read_variance(self, facts: Facts, weight: _Weight) -> Tensor | None:
+        """Variance of each weight's reads per unit of pulse energy. Shapes: (groups, outputs, inputs)."""
+        out = None
+        for w_int, scale in weight.terms():
+            variance = None if facts.codes is None else facts.codes.read_variance(w_int)
+            if variance is not None:
+                part = variance.to(scale.dtype) * scale.square()
+                out = part if out is None else out + part
+        return out
+
+    def _by_reads(self, facts: Facts, inputs: _Inputs, weight: _Weight, chip: int) -> Tensor:
         """Every conversion as it is. Shapes: as `__call__`."""
         layer, per_read = self.layer, facts.per_read
-        if per_read is None:
-            raise ValueError("the layer's converters are taken as noise")
+        (w_int, scale), *more = weight.terms()
+        if per_read is None or len(inputs.scale) != 1 or more:
+            raise EngineError(
+                f"layer {layer.array.name!r}: fidelity = 'statistical' applies the converters of binary "
+                "layers one by one, which soft values and several terms do not allow; use fidelity = 'exact'"
+            )
         name, error, variance = layer.array.name, None, None
         if facts.codes is not None:
-            error = facts.codes.draw(weight.w_int, self.injection.rng(name, "written", chip))
-            error = error.to(x_q.dtype) * self.injection.strength
-            variance = facts.codes.read_variance(weight.w_int)
+            error = facts.codes.draw(w_int, self.injection.rng(name, "written", chip))
+            error = error.to(w_int.dtype) * self.injection.strength
+            variance = facts.codes.read_variance(w_int)
         ranges = self.injection.converter_range(layer.array)
         high = None if ranges is None else ranges[0]
-        integer, rng = standing_for(weight.matrix, weight.w_int), self.injection.rng(name, "reads", chip)
+        unit = inputs.scale[0]
+        integer = straight_through(weight.value / scale, w_int)
+        rng = self.injection.rng(name, "reads", chip)
         out = layer.by_vectors(
-            x_q / unit, lambda vectors, _: per_read(vectors, integer, error, variance, high, rng)
+            inputs.value / unit, lambda vectors, _: per_read(vectors, integer, error, variance, high, rng)
         )
-        return out.to(x_q.dtype) * (self._per_output(weight.scale, weight) * unit)
+        per_output = layer.output_constant(scale[..., 0].expand(w_int.shape[:2]))
+        return out.to(w_int.dtype) * (per_output * unit)
 
     def facts(self) -> Facts:
         """What the layer's arrays make of weights, worked out when their ranges or age changed.
@@ -209,10 +292,10 @@ class StatisticalForward:
     def _wires(self, job: Job) -> Tensor:
         """What wires take from the weights last written. Shapes: returns (groups, outputs, inputs)."""
         ideal = job.w_int.double()
-        if job.complementary:
+        if job.complementary or self.layer.array.written.codes.terms > 1:
             raise EngineError(
                 f"layer {self.layer.array.name!r}: fidelity = 'statistical' does not take wires behind "
-                "complementary (xnor) cells; use fidelity = 'exact'"
+                "complementary (xnor) cells or weights of several terms; use fidelity = 'exact'"
             )
         without = self.layer.array.job(ideal_converters=True, targets=True)
         return (effective_weight(without) - ideal).to(self.layer.weight.dtype)

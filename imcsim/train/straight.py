@@ -118,21 +118,3 @@ class _Converted(torch.autograd.Function):
             return passed, None, None
         slope = _range_slope(current, read, low, high)
         return passed, (grad * slope).sum() / math.sqrt(current.numel() * converter.top), None
-
-
-def standing_for(weight: Tensor, written: Tensor) -> Tensor:
-    """What was written for a weight; backward the gradient goes to the weight as it is.
-
-    Shapes: both (*any); returns the same.
-    """
-    return _StandingFor.apply(weight, written)  # type: ignore[no-untyped-call]
-
-
-class _StandingFor(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, weight: Tensor, written: Tensor) -> Tensor:
-        return written
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None

@@ -54,10 +54,9 @@ class WrittenCodes:
     def rows(self, w_int: Tensor) -> Tensor:
         """Row of each code in `errors`. Shapes: w_int (*any); returns the same, int32."""
         code = w_int.to(torch.int32)
-        if self.step == 1:
-            return code - self.low
-        mode = "trunc" if self.toward_zero else "floor"
-        return torch.div(code, self.step, rounding_mode=mode) - self.low // self.step
+        if self.step > 1:
+            code = torch.div(code, self.step, rounding_mode="trunc" if self.toward_zero else "floor")
+        return code.sub_(self.low // self.step).clamp_(0, len(self.errors) - 1)
 
     def draw(self, w_int: Tensor, rng: np.random.Generator) -> Tensor:
         """Errors of one chip. Shapes: w_int (*any); returns the same, of pairs (*any, 2); float32."""
