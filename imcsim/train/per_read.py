@@ -27,7 +27,7 @@ class PerRead:
         gain: digital weight of a level.
         complementary: a weight sits on two word lines.
         baseline: g_min of a cell in levels, where it reaches the converter.
-        converter: of every read.
+        converter: of every read; None: ideal ones.
         drive: (reads, groups, outputs) factor of the sum of what drives each read's word lines, or None.
         constant: (groups, outputs) added once.
     """
@@ -36,7 +36,7 @@ class PerRead:
     gain: float
     complementary: bool
     baseline: float
-    converter: Converter
+    converter: Converter | None
     drive: Tensor | None
     constant: Tensor
 
@@ -68,7 +68,9 @@ class PerRead:
         Returns:
             The product, differentiable.
         """
-        converter = self.converter if high is None else _of_range(self.converter, float(high.detach()))
+        converter = self.converter
+        if converter is not None and high is not None:
+            converter = _of_range(converter, float(high.detach()))
         driven = x.detach().abs() if self.complementary else x.detach()
         out: Tensor | float = 0.0
         signed, common = self._weights(w_int, error)
@@ -84,7 +86,8 @@ class PerRead:
                 power = power + x.detach()[..., rows] @ noise[0][..., rows].transpose(1, 2)
                 drawn = torch.from_numpy(quick_normals(rng, current.numel())).view_as(current)
                 current = current + power.clamp_(min=0).sqrt_() * drawn.to(current)
-            out = out + self.gain * converted(current, converter, high)
+            read = current if converter is None else converted(current, converter, high)
+            out = out + self.gain * read
             if self.drive is not None:
                 out = out + lines.sum(-1, keepdim=True) * self.drive[r].unsqueeze(1).to(x.dtype)
         return out + self.constant.unsqueeze(1).to(x.dtype)
@@ -112,21 +115,22 @@ def reads_one_by_one(job: Job) -> PerRead | None:
         job: the layer, with cells at their targets.
 
     Returns:
-        Its reads; None for any other layer, and where converters lose nothing.
+        Its reads; None for any other layer, and without converters but for complementary cells.
     """
     columns, fix = job.columns, job.correction
     one = len(columns.gains) == 1 and len(job.train.weights) == 1 and not job.train.shift
     digits = job.train.digit_max == 1
     plain = columns.flip is None and fix.unit is None and job.snap is None
-    if job.converters is None or not (one and digits and plain):
+    if not (one and digits and plain) or (job.converters is None and not job.complementary):
         return None
     if not job.complementary and (columns.baseline[0] or fix.drive is not None):
         return None
     lines = 2 if job.complementary else 1
-    gain = columns.gains[0]
-    converter = job.converters[0]
-    # `converted` gives back what a converter without a zero code lacks; the correction would do it again.
-    residue = gain * converter.step * converter.residue * sum(job.train.weights) * len(columns.reads)
+    gain, converter, residue = columns.gains[0], None, 0.0
+    if job.converters is not None:
+        # `converted` gives back what a converter without a zero code lacks; the correction would do it again.
+        converter = job.converters[0]
+        residue = gain * converter.step * converter.residue * sum(job.train.weights) * len(columns.reads)
     return PerRead(
         tuple((start // lines, stop // lines) for start, stop in columns.reads),
         gain,

@@ -276,8 +276,8 @@ class StatisticalForward:
         per_read = reads_one_by_one(job)
         if per_read is None and job.complementary:
             raise EngineError(
-                f"layer {array.name!r}: fidelity = 'statistical' takes complementary (xnor) cells with "
-                "converters only; use fidelity = 'exact'"
+                f"layer {array.name!r}: fidelity = 'statistical' does not take complementary (xnor) cells "
+                "with adc.snap; use fidelity = 'exact'"
             )
         if per_read is None and self.injection.converter_range(array) is not None:
             raise InputError(
