@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, quant, zoo
+from imcsim import circuits, devices, ppa, quant, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.errors import ImcsimError
@@ -37,5 +37,6 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "train",
     "zoo",
 ]

@@ -87,6 +87,7 @@ class CrossbarArray(nn.Module):
         self.device_model = bind_device(hardware)
         self.on_off_ratio = on_off_ratio(self.device_model)
         self.seed = 0
+        self.other_seed: int | None = None
         self.seconds = 0.0
         self.compensation: Compensation | None = None
         self.read_seed = 0
@@ -101,6 +102,7 @@ class CrossbarArray(nn.Module):
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
         self._written: Written | None = None
+        self._cells_seed: int | None = None
         self._pending: dict[str, Tensor] | None = None
         self._plans: dict[torch.dtype, engines.Choice] = {}
         check_fit(self.device_model, hardware, self.slicing)
@@ -233,6 +235,11 @@ class CrossbarArray(nn.Module):
 
     # Programming
 
+    @property
+    def chip_seed(self) -> int:
+        """Program seed of the chip that the arrays stand for: `seed`, or `other_seed` for a while."""
+        return self.seed if self.other_seed is None else self.other_seed
+
     def sync(self, weight: Tensor) -> None:
         """Program the arrays if the weight, or what its cells depend on, has changed since they last were.
 
@@ -245,6 +252,9 @@ class CrossbarArray(nn.Module):
         digit_max, state = self.pulses.digit_max, self.weight_quantizer.state()
         written = self._written
         if written is not None and self._pending is None and written.holds(weight, state, digit_max):
+            if self._cells_seed != self.chip_seed:
+                self._write()
+                self.forget_plans()
             return
         if not bool(torch.isfinite(weight).all()):
             raise MappingError(
@@ -262,6 +272,7 @@ class CrossbarArray(nn.Module):
             if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight, *state)):
                 self.cells = _under(pending, "cells.", weight.device)
                 self.unit_cells = _under(pending, "unit.", weight.device)
+                self._cells_seed = self.seed
             else:
                 self._write()
         self.forget_plans()
@@ -275,10 +286,10 @@ class CrossbarArray(nn.Module):
 
     def _write(self) -> None:
         """Draw programmed conductances for the present targets."""
-        self.cells, self.unit_cells = {}, {}
+        self.cells, self.unit_cells, self._cells_seed = {}, {}, self.chip_seed
         if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
-        draw = partial(keyed_generator, self.seed, self.name)
+        draw = partial(keyed_generator, self.chip_seed, self.name)
         lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
         self.cells = self.device_model.program(self.target_conductance(), draw, **lines)
         if self.has_unit_column:
@@ -423,7 +434,7 @@ class CrossbarArray(nn.Module):
         )
 
     def _aged(self, state: dict[str, Tensor], seconds: float) -> Tensor:
-        return self.device_model.aged(state, seconds, partial(keyed_generator, self.seed, self.name))
+        return self.device_model.aged(state, seconds, partial(keyed_generator, self.chip_seed, self.name))
 
     def _variance(self, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
         """Variance of one read of each cell in units of g_max squared.
@@ -497,7 +508,8 @@ class CrossbarArray(nn.Module):
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
         if self.adc_values is not None:
             destination[prefix + "adc_values"] = torch.tensor(self.adc_values, dtype=torch.float64)
-        if (self.cells or not ideal_circuits(self.hardware)) and self._written is not None:
+        holds = self.cells or not ideal_circuits(self.hardware)
+        if holds and self._written is not None and self._cells_seed == self.seed:
             written = self._written
             destination[prefix + "fingerprint"] = fingerprint(written.weight, *written.state)
             facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]

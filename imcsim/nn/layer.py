@@ -28,8 +28,11 @@ class CrossbarLayer(nn.Module):
 
     array: CrossbarArray
     weight: Tensor
+    bias: Any
     sample_dims: ClassVar[int]
     """Trailing input dimensions that share a dynamic range."""
+    injection: Callable[[Tensor], Tensor] | None = None
+    """What the layer computes in training mode in place of its chip; see `imcsim.train.inject`."""
 
     @staticmethod
     def from_float(module: nn.Module, cls: type[nn.Module]) -> nn.Module:
@@ -64,9 +67,18 @@ class CrossbarLayer(nn.Module):
         """Codes (batch, ...) to what drives the word lines, (groups, vectors, inputs)."""
         raise NotImplementedError
 
+    def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Codes (batch, ...) to what a product makes of them, (batch, outputs, ...) float64.
+
+        `product` takes vectors (groups, vectors, inputs) and the sample that the first belongs to, and
+        returns (groups, vectors, outputs); it may be called for a few samples at a time.
+        """
+        raise NotImplementedError
+
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
-        raise NotImplementedError
+        run = self.array.plan(x_int.dtype).run
+        return self.by_vectors(x_int, lambda x, first: run(x, None if stream is None else stream.skip(first)))
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """Codes (batch, ...) times (groups, outputs, inputs) in one product, (batch, outputs, ...).
@@ -251,7 +263,9 @@ class CrossbarLayer(nn.Module):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
             sources = (inner, self.weight, self.bias, *self.array.parameters())
             learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)
-            if learns or self.array.soft:
+            if self.training and self.injection is not None:
+                out = self.injection(inner)
+            elif learns or self.array.soft:
                 out = self.training_forward(inner)
             else:
                 with torch.no_grad():
