@@ -17,6 +17,7 @@ from imcsim.functional.ranges import kmeans_values, mse_range, percentile_range,
 from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.effects import CURRENTS, TARGETS
 from imcsim.nn.layer import CrossbarLayer
 from imcsim.nn.readout import Stream, stream_converter, streams
 
@@ -39,7 +40,7 @@ class Currents:
     def __init__(self, layer: CrossbarLayer, array: CrossbarArray, batches: int, *, written: bool) -> None:
         self.layer, self.array = layer, array
         self.budget = -(-VECTORS_PER_LAYER // batches)
-        self.job: Job = array.job(ideal_converters=True, targets=not written)
+        self.job: Job = array.job(CURRENTS if written else TARGETS)
         self.watched: list[tuple[Columns, int]] = [
             (self.job.columns, q) for q in range(len(self.job.columns.gains))
         ]

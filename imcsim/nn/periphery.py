@@ -14,6 +14,7 @@ from imcsim.functional.mvm import Columns
 from imcsim.functional.partition import split_reads
 from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
+from imcsim.nn.effects import ALL, Effects
 from imcsim.nn.layout import converter_owners
 from imcsim.nn.readout import array_rows, streams
 
@@ -47,12 +48,14 @@ class Periphery:
         name: of the layer, for errors.
         draw: random generators by purpose, of the chip's seed.
         learned: k-means values of each stream and of the unit column, in levels; None: not found yet.
+        effects: what is there of them.
     """
 
     hardware: Hardware
     name: str
     draw: Draw
     learned: tuple[Values, ...] | None
+    effects: Effects = ALL
 
     def around(self, job: Job, on_off_ratio: float) -> Job:
         """The layer with its peripheral circuits.
@@ -64,10 +67,14 @@ class Periphery:
         Returns:
             The layer; the same where the circuits are ideal.
         """
-        unit = None if job.unit is None else self._lines(job.unit, job)
-        job = replace(job, columns=self._lines(job.columns, job), unit=unit)
-        job = self._clamped(job, on_off_ratio)
-        return job if self.hardware.adc is None or self.hardware.adc.ideal else self._converters(job)
+        if self.effects.circuits:
+            unit = None if job.unit is None else self._lines(job.unit, job)
+            job = replace(job, columns=self._lines(job.columns, job), unit=unit)
+            job = self._clamped(job, on_off_ratio)
+        adc = self.hardware.adc
+        if adc is None or adc.ideal or self.effects.converters != "real":
+            return job
+        return self._converters(job)
 
     def _lines(self, columns: Columns, job: Job) -> Columns:
         """Word lines driven with offset and noise."""
