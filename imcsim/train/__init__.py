@@ -1,0 +1,1 @@
+"""Training against the chip: strategies, mixed precision, and what training loops need around them."""
