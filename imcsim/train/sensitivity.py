@@ -23,7 +23,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def layer_sqnr(
-    model: nn.Module, hardware: Hardware | HardwareMap, batches: Iterable[Any], *, qat: Any = None
+    model: nn.Module, hardware: Hardware | HardwareMap, batches: Iterable[Any]
 ) -> dict[str, float]:
     """SQNR of each layer's output on its arrays, in dB, for the inputs that the float network gives it.
 
@@ -34,7 +34,6 @@ def layer_sqnr(
         model: a float model.
         hardware: the chip, or chips by pattern as for `imcsim.convert`.
         batches: tensors or (input, target) pairs; they also calibrate the ranges.
-        qat: a training method, as for `imcsim.convert`.
 
     Returns:
         Decibels by layer name.
@@ -43,7 +42,7 @@ def layer_sqnr(
         CalibrationError: no batches, or data that never reach a layer.
     """
     held = iterate(batches, "layer_sqnr")
-    sim = convert(model, hardware, qat=qat)
+    sim = convert(model, hardware)
     calibrate(sim, held)
     layers = named_layers(sim)
     powers = {name: [0.0, 0.0] for name in layers}
