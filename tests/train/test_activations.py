@@ -61,9 +61,7 @@ def test_output_is_the_layer_at_the_sum_and_its_gradient_goes_straight_through(l
 @pytest.mark.parametrize("encoding", ["differential", "xnor"])
 def test_passes_on_arrays_equal_the_integer_network(encoding: str) -> None:
     torch.manual_seed(0)
-    bits = (
-        {"weights.bits": 1, "weights.cell_bits": 1, "weights.encoding": "xnor"} if encoding == "xnor" else {}
-    )
+    xnor = CHIP.replace({"weights.bits": 1, "weights.cell_bits": 1, "weights.encoding": "xnor"})
     model = nn.Sequential(BinaryPasses(nn.Conv2d(3, 4, 3), 3)).double()
     sim = imcsim.convert(model, xnor if encoding == "xnor" else CHIP)
     imcsim.calibrate(sim, [X])
