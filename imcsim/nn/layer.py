@@ -250,9 +250,7 @@ class CrossbarLayer(nn.Module):
         """
         array = self.array
         if self.training and array.method is not None:
-            with torch.no_grad():
-                array.weight_quantizer.update(self.weight_matrix(self.weight.detach()))
-                array.input_quantizer.update(x.detach())
+            array.update_quantizers(self.weight_matrix(self.weight.detach()), x.detach())
         if not array.weight_quantizer.soft:
             self.sync()
         x_q, codes = array.input_value(x, self.sample_dims)

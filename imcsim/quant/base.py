@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,6 +52,16 @@ class Quantizer(nn.Module):
     def penalty(self) -> Tensor | None:
         """A term of the loss, or None."""
         return None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
+        """A change of the model's dtype leaves float64 buffers, from which codes follow, as they are."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in before.items():
+            now = self._buffers[name]
+            if old is not None and now is not None and old.dtype == torch.float64:
+                self._buffers[name] = old.to(now.device)
+        return self
 
     def _load_from_state_dict(
         self,
@@ -132,8 +143,10 @@ class InputQuantizer(Quantizer):
     ranged: ClassVar[bool] = True
     """Whether it takes its range from the hardware (inputs.range) rather than having one of its own."""
 
-    signed: bool | None = None
-    """Whether codes have a sign; None: the hardware and calibration decide."""
+    @property
+    def signed(self) -> bool | None:
+        """Whether codes have a sign; None: the hardware and calibration decide."""
+        return None
 
     @property
     def ready(self) -> bool:
