@@ -20,7 +20,8 @@ class LeNet5(nn.Module):
 
     Args:
         classes: outputs of the last layer.
-        norm: a BatchNorm after each layer but the last (``bn1`` ... ``bn4``), which low-bit training needs.
+        norm: a BatchNorm after each layer but the last (``bn1`` ... ``bn4``), after its pooling, which low-bit
+            training needs.
         activation: relu, or hardtanh for activations that are to become -1 and +1.
 
     Raises:
@@ -54,8 +55,8 @@ class LeNet5(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch of images."""
-        x = F.max_pool2d(self.act(self.bn1(self.conv1(x))), 2)
-        x = F.max_pool2d(self.act(self.bn2(self.conv2(x))), 2)
+        x = self.act(self.bn1(F.max_pool2d(self.conv1(x), 2)))
+        x = self.act(self.bn2(F.max_pool2d(self.conv2(x), 2)))
         x = self.act(self.bn3(self.fc1(x.flatten(1))))
         return self.fc3(self.act(self.bn4(self.fc2(x))))
 

@@ -36,9 +36,8 @@ class VGG(nn.Module):
         DataError: not six channels, a number below 1, or an unknown activation.
 
     Notes:
-        Pooling follows the activation; for a positive BatchNorm scale that equals the published order of
-        binary networks (pool, normalise, activate), and BatchNorm directly follows its layer, so that it can
-        be folded.
+        Pooling comes before BatchNorm, the order of binary networks: what is binarized is centred after
+        pooling, not before. A BatchNorm behind a pooling layer is not folded by `imcsim.convert`.
     """
 
     def __init__(
@@ -62,10 +61,10 @@ class VGG(nn.Module):
         features: OrderedDict[str, nn.Module] = OrderedDict()
         for i, (inputs, outputs) in enumerate(zip([3, *sizes[:5]], sizes[:6], strict=True), start=1):
             features[f"conv{i}"] = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
-            features[f"bn{i}"] = nn.BatchNorm2d(outputs, affine=affine)
-            features[f"act{i}"] = activation_module(activation, "VGG")
             if i % 2 == 0:
                 features[f"pool{i}"] = nn.MaxPool2d(2)
+            features[f"bn{i}"] = nn.BatchNorm2d(outputs, affine=affine)
+            features[f"act{i}"] = activation_module(activation, "VGG")
         self.features = nn.Sequential(features)
         neurons = [sizes[5] * 4 * 4, *sizes[6:]]
         classifier: OrderedDict[str, nn.Module] = OrderedDict()
