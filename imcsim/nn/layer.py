@@ -79,7 +79,7 @@ class CrossbarLayer(nn.Module):
         raise NotImplementedError
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
-        """(batch, terms x outputs, ...) with the terms of each output added."""
+        """(batch, terms x outputs, ...) with the terms of each output added, in their order."""
         raise NotImplementedError
 
     def input_sums(self, x_int: Tensor) -> Tensor:

@@ -130,8 +130,18 @@ class WeightQuantizer(Quantizer):
     def update(self, matrix: Tensor) -> None:
         """Look at the weights before a training step's forward pass, to fit what gradients do not."""
 
-    def after_step(self, weight: Tensor) -> None:
-        """Change the weights in place after an optimizer's step: clip, or take a proximal step."""
+    def after_step(self, matrix: Tensor) -> Tensor | None:
+        """The weights after an optimizer's step, clipped or moved as a method asks.
+
+        Shapes: matrix (groups, outputs, inputs); returns the same.
+
+        Args:
+            matrix: what the step left.
+
+        Returns:
+            The new weights; None: as they are.
+        """
+        return None
 
 
 class InputQuantizer(Quantizer):

@@ -81,7 +81,6 @@ class BinaryWeight(WeightQuantizer):
         own = super().state()
         return (*own, self.draws.new_tensor(int(self.training))) if self.stochastic else own
 
-    def after_step(self, weight: Tensor) -> None:
-        """Clip to [-1, 1]."""
-        if self.clip:
-            weight.clamp_(-1, 1)
+    def after_step(self, matrix: Tensor) -> Tensor | None:
+        """Clip to [-1, 1]. Shapes: matrix (groups, outputs, inputs)."""
+        return matrix.clamp(-1, 1) if self.clip else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,9 +37,22 @@ class Staircase:
         steps = torch.ceil((u - first) / self.jump).clamp(0, len(self.thresholds))
         return self.low + self.jump * steps
 
-    def expand(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The number with a last dimension for thresholds, and these. Shapes: (*any) -> (*any, 1), (thresholds,)."""
-        return u.unsqueeze(-1), torch.tensor(self.thresholds, dtype=u.dtype, device=u.device)
+    def smoothed(self, u: Tensor, step: Callable[[Tensor], Tensor]) -> Tensor:
+        """``low + jump sum_i step(u - threshold_i)``: the staircase with another step than the unit step.
+
+        Shapes: u (*any); returns the same.
+
+        Args:
+            u: numbers counted in steps.
+            step: rises from 0 to 1 around 0.
+
+        Returns:
+            The soft codes.
+        """
+        out = torch.full_like(u, self.low)
+        for threshold in self.thresholds:
+            out = out + self.jump * step(u - threshold)
+        return out
 
 
 def weight_staircase(bits: int) -> Staircase:
@@ -79,11 +93,11 @@ def least_square_step(
     if len(stairs.thresholds) == 1:
         best = w.abs().mean(dims, keepdim=True)
         return torch.where(best > 0, best, 1.0)
+    # an all-zero tensor has step 0 until the end: its codes are 0 / 0, its error nan, which is never less
     top = w.abs().amax(dims, keepdim=True) / stairs.high
-    top = torch.where(top > 0, top, 1.0)
     best, least = top, torch.full_like(top, float("inf"))
     for j in range(1, candidates + 1):
         step = top * (j / candidates)
         error = (stairs.codes(w / step) * step - w).square().sum(dims, keepdim=True)
         best, least = torch.where(error < least, step, best), torch.minimum(error, least)
-    return best
+    return torch.where(best > 0, best, 1.0)

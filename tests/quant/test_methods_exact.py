@@ -55,6 +55,36 @@ METHODS = [
     Case("LQNet-pairs", quant.LQNet(), {**PAIRS, "weights.bits": 2, "inputs.bits": 3}),
     Case("DSQ", quant.DSQ()),
     Case("DSQ-binary", quant.DSQ(), BINARY),
+    Case("ANA", quant.ANA()),
+    Case("ANA-ternary", quant.ANA(inputs=False), {"weights.bits": 2, "weights.encoding": "ternary"}),
+    Case("ProxQuant", quant.ProxQuant(rate=0.05)),
+    Case("ProxQuant-binary", quant.ProxQuant(), {"weights.bits": 1, "weights.cell_bits": 1}),
+    Case("NBitQNN", quant.NBitQNN()),
+    Case("SigmoidQN", quant.SigmoidQN()),
+    Case("SigmoidQN-binary", quant.SigmoidQN(phase=1.0), {"weights.bits": 1, "weights.cell_bits": 1}),
+    Case("SigmoidQN-weights", quant.SigmoidQN(phase=1.0), {**PAIRS, "weights.scale": "per_channel"}),
+    Case("OptimalClipping", quant.OptimalClipping()),
+    Case("OptimalClipping-channels", quant.OptimalClipping(), {**PAIRS, "weights.scale": "per_channel"}),
+    Case("LNSMadam", quant.LNSMadam(gamma=4), {"weights.bits": 5}),
+    Case(
+        "LNSMadam-linear", quant.LNSMadam(gamma=8, linear=True, gradients=True), {**PAIRS, "weights.bits": 8}
+    ),
+    Case("Affine", quant.Affine(stochastic=True)),
+    Case("Affine-channels", quant.Affine(), {"weights.scale": "per_channel", "weights.bits": 8}),
+    Case("FixedPoint", quant.FixedPoint(fraction_bits=4, stochastic=True)),
+    Case("Half", quant.Floats("half"), {**PAIRS, "weights.bits": 8}),
+    Case(
+        "FP8",
+        quant.Floats("fp8", inputs=True, gradients=True),
+        {**PAIRS, "weights.bits": 8, "inputs.bits": 8},
+    ),
+    Case("Log4", quant.Log4(gradients=True)),
+    Case("Log4-14-bit", quant.Log4(), {"weights.bits": 14, "adc.bits": 24}),
+    Case("Log2", quant.Log2()),
+    Case("Codebook", quant.Codebook(8, refit=2), {"weights.bits": 8}),
+    Case("Codebook-frequent", quant.Codebook(8, "frequent"), {"weights.bits": 6}),
+    Case("MixAndMatch", quant.MixAndMatch()),
+    Case("IntraLayer", quant.IntraLayer(share=0.4), {**PAIRS, "weights.bits": 8}),
     Case("DSQ-signed", quant.DSQ(), {"inputs.signed": True}),
 ]
 every_method = pytest.mark.parametrize("case", METHODS, ids=[case.name for case in METHODS])
@@ -113,7 +143,7 @@ def by_whole_numbers(layer: nn.Module, x: Tensor) -> Tensor:
         stacked = np.stack(per_term)
         total = stacked if total is None else total + stacked
     assert total is not None
-    product = torch.from_numpy(total).sum(0) if len(total) > 1 else torch.from_numpy(total[0])
+    product = torch.from_numpy(sum(total[1:], total[0]))
     out = product.view(groups, len(x), -1, outputs).permute(1, 0, 3, 2).flatten(1, 2)
     if isinstance(layer, nn.Linear):
         return out[..., 0] + layer.bias
@@ -186,6 +216,8 @@ def test_every_parameter_that_should_learn_has_a_gradient(case: Case) -> None:
     imcsim.calibrate(sim, [images()])
     (nn.functional.cross_entropy(sim(images(1)), torch.arange(8) % 4) + quant.penalty(sim)).backward()
     for name, parameter in sim.named_parameters():
+        if isinstance(case.method, quant.SigmoidQN) and "input" in name:
+            continue  # their phase has not begun
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
     assert sim[0].weight.grad.abs().sum() > 0

@@ -22,9 +22,9 @@ class DSQ(Method):
     """Hard codes forward, the gradient of a row of tanh backward, with learned range and softness.
 
     On the interval of width ``D = (u - l) / (2^b - 1)`` with middle m, ``phi(x) = tanh(k (x - m)) /
-    tanh(k D / 2)``, ``Q_S = l + D (i + (phi + 1) / 2)``, beyond the range l or u; the hard one has sign(phi). alpha is
-    the gap of ``tanh(k D / 2) = 1 - alpha``, hence ``k = log(2 / alpha - 1) / D``: as alpha falls Q_S becomes
-    the hard one. u and alpha are learned; `imcsim.quant.penalty(sim)` is ``decay sum alpha``.
+    tanh(k D / 2)``, ``Q_S = l + D (i + (phi + 1) / 2)``, beyond the range l or u; the hard one has sign(phi).
+    alpha is the gap of ``tanh(k D / 2) = 1 - alpha``, hence ``k = log(2 / alpha - 1) / D``: as alpha falls
+    Q_S becomes the hard one. u and alpha are learned; `imcsim.quant.penalty(sim)` is ``decay sum alpha``.
 
     Args:
         alpha: where it starts, between 0 and 1/2.

@@ -97,6 +97,6 @@ class UnitWeight(RoundingWeight):
         """Shapes: (groups, outputs, inputs)."""
         return straight_through(matrix, value)
 
-    def after_step(self, weight: Tensor) -> None:
-        """Clip to [-1, 1]."""
-        weight.clamp_(-1, 1)
+    def after_step(self, matrix: Tensor) -> Tensor | None:
+        """Clip to [-1, 1]. Shapes: matrix (groups, outputs, inputs)."""
+        return matrix.clamp(-1, 1)
