@@ -98,7 +98,7 @@ def digital_parameters(model: nn.Module, *, biases: bool, norms: bool) -> dict[s
     return found
 
 
-def average_bit_width(model: nn.Module, *, digital_bits: int = 32) -> float:
+def average_bit_width(model: nn.Module, *, digital_bits: int = 32, code_bits: float | None = None) -> float:
     """Size of a network over that of the same architecture at 1 bit without biases and affine parameters.
 
     ``BW = sum over all trainable parameters of their bits / number of the layers' weights``.
@@ -107,6 +107,8 @@ def average_bit_width(model: nn.Module, *, digital_bits: int = 32) -> float:
         model: a converted model; a layer's weights have its hardware's weights.bits, weights of digital
             layers 32 bits.
         digital_bits: of biases and normalisation parameters.
+        code_bits: of a weight of the layers that a training method trains, for methods whose codes are
+            narrower than the numbers on the arrays (logarithms, codebooks); None: weights.bits.
 
     Returns:
         Bits a weight, biases and affine parameters shared out.
@@ -132,12 +134,18 @@ def average_bit_width(model: nn.Module, *, digital_bits: int = 32) -> float:
         own = sum(p.numel() for p in module.parameters(recurse=False) if id(p) not in apart)
         on_arrays = _on_arrays(module)
         stored = sum(layer.weight.numel() for layer in on_arrays)
-        bits += sum(layer.weight.numel() * layer.array.described.weights.bits for layer in on_arrays)
+        bits += sum(layer.weight.numel() * _width(layer, code_bits) for layer in on_arrays)
         bits += _REAL_BITS * (own - stored)
         weights += own
     if not weights:
         raise InputError("average_bit_width: the model has no weights; give a network with layers")
     return bits / weights
+
+
+def _width(layer: CrossbarLayer, code_bits: float | None) -> float:
+    if code_bits is not None and layer.array.method is not None:
+        return code_bits
+    return layer.array.described.weights.bits
 
 
 def _on_arrays(module: nn.Module) -> list[CrossbarLayer]:

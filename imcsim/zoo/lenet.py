@@ -20,8 +20,8 @@ class LeNet5(nn.Module):
 
     Args:
         classes: outputs of the last layer.
-        norm: a BatchNorm after each layer but the last (``bn1`` ... ``bn4``), after its pooling, which low-bit
-            training needs.
+        norm: a BatchNorm after each layer but the last (``bn1`` ... ``bn4``), after its pooling, which
+            low-bit training needs.
         activation: relu, or hardtanh for activations that are to become -1 and +1.
 
     Raises:

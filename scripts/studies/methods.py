@@ -73,7 +73,7 @@ class Part:
 
 
 BATCH = 128
-LENET = Part("lenet5", "mnist", "usual", "conv1", "fc3", Recipe(2, 1e-3, exponential_decay(0.01)), (0, 1, 2))
+LENET = Part("lenet5", "mnist", "usual", "conv1", "fc3", Recipe(2, 8e-3, exponential_decay(0.003)), (0, 1, 2))
 RESNET = Part(
     "resnet8",
     "cifar10",
@@ -118,10 +118,10 @@ class Study:
         x, y, test = self.images(part)
         net = self.float_network(part, entry.activation)
         eight = BASE.replace({"name": "first and last layer"})
-        chip = entry.chip(part.bits, part.bits)
+        chip = entry.chip() if part.bits is None else entry.at(part.bits)
         where = {"*": chip, part.first: eight, part.last: eight}
         method = None if entry.method is None else {"*": entry.method, part.first: None, part.last: None}
-        recipe = self.budget(replace(part.recipe, optimizer=entry.optimizer, lr=entry.lr or part.recipe.lr))
+        recipe = self.budget(replace(part.recipe, optimizer=entry.optimizer))
         data = ImageBatches(x, y, BATCH, seed=seed, flip=part.flip, pad=part.pad, prepare=self.prepare(part))
         beside = self.float_step_ms(net, data)
         sim = imcsim.convert(net, where, qat=method)
@@ -129,13 +129,13 @@ class Study:
         seconds = train(sim, data, recipe)
         found = imcsim.evaluate(sim, test)
         return {
-            "weight_bits": chip.weights.bits,
+            "weight_bits": entry.code_bits or chip.weights.bits,
             "input_bits": chip.inputs.bits,
             "activation": entry.activation if part is LENET else "relu",
             "training_images": len(x),
             "top1": found.top1,
             "n": found.n,
-            "average_bit_width": average_bit_width(sim),
+            "average_bit_width": average_bit_width(sim, code_bits=entry.code_bits),
             "step_ms": median_step_ms(seconds),
             "float_step_ms": beside,
             "steps": len(seconds),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import imcsim
-from imcsim import zoo
+from imcsim import quant, zoo
 from imcsim.convert import named_layers
 from imcsim.errors import InputError
 from imcsim.hardware import Hardware
@@ -138,6 +138,8 @@ def test_average_bit_width_by_hand() -> None:
     # 24 weights at 2 b, 8 at 8 b, a bias and two affine vectors of 4 at 32 b, over 32 weights
     assert average_bit_width(sim) == (24 * 2 + 8 * 8 + 12 * 32) / 32
     assert average_bit_width(sim, digital_bits=8) == (24 * 2 + 8 * 8 + 12 * 8) / 32
+    logs = imcsim.convert(model, BASE.replace({"weights.bits": 8}), qat={"0": quant.Log2(bits=4), "2": None})
+    assert average_bit_width(logs, code_bits=4) == (24 * 4 + 8 * 8 + 12 * 32) / 32
     digital = imcsim.convert(model, {"*": BASE, "2": None})
     assert average_bit_width(digital) == (24 * 2 + 8 * 32 + 12 * 32) / 32
     assert average_bit_width(model) == (32 * 32 + 12 * 32) / 32
