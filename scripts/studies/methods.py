@@ -268,7 +268,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", type=Path, help="folder of MNIST and CIFAR-10; without it the package's images"
     )
-    parser.add_argument("--parts", nargs="+", choices=[LENET.name, RESNET.name], default=[LENET.name])
+    parser.add_argument(
+        "--parts", nargs="+", choices=[LENET.name, RESNET.name], default=[LENET.name, RESNET.name]
+    )
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="names of rows, all if not given")
     parser.add_argument("--images", type=int, help="training images, all if not given")
     parser.add_argument("--test-images", type=int, help="test images, all if not given")
