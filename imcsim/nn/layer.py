@@ -261,7 +261,8 @@ class CrossbarLayer(nn.Module):
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
-            sources = (inner, self.weight, self.bias, *self.array.parameters())
+            learned = () if self.array.method is None else self.array.parameters()
+            sources = (inner, self.weight, self.bias, *learned)
             learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)
             if self.training and self.injection is not None:
                 out = self.injection(inner)

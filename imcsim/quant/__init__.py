@@ -39,11 +39,13 @@ from imcsim.quant.methods import (
     Madam,
     Method,
     MixAndMatch,
+    MultipleActivations,
     NBitQNN,
     OptimalClipping,
     ProxQuant,
     SigmoidQN,
 )
+from imcsim.quant.strategies import Bypass, average_bits, binary_regulariser
 from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight, IntegerWeight
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "AffineWeight",
     "BinaryConnect",
     "BinaryWeight",
+    "Bypass",
     "ClippedInput",
     "Codebook",
     "DoReFa",
@@ -76,6 +79,7 @@ __all__ = [
     "Madam",
     "Method",
     "MixAndMatch",
+    "MultipleActivations",
     "NBitQNN",
     "OptimalClipping",
     "ProxQuant",
@@ -85,6 +89,8 @@ __all__ = [
     "WeightCodes",
     "WeightQuantizer",
     "after_step",
+    "average_bits",
+    "binary_regulariser",
     "parameters",
     "penalty",
     "quantizers",

@@ -89,6 +89,9 @@ class WeightQuantizer(Quantizer):
     planes: ClassVar[bool] = False
     """Codes are -1 and 1 in several terms: the arrays hold one-bit weights, whatever weights.bits says."""
 
+    stored_bits: float | None = None
+    """Bits of a weight's code where they are not weights.bits, for `average_bits`."""
+
     def encode(self, matrix: Tensor) -> WeightCodes:
         """The codes.
 

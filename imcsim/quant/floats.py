@@ -88,6 +88,7 @@ class FloatWeight(WeightQuantizer):
     def __init__(self, form: FloatFormat, bits: int) -> None:
         super().__init__()
         self.form, self.bits = form, bits
+        self.stored_bits = 1 + form.exponent_bits + form.fraction_bits
 
     def encode(self, matrix: Tensor) -> WeightCodes:
         """Shapes: matrix (groups, outputs, inputs)."""

@@ -18,6 +18,7 @@ from imcsim.quant.methods.proxquant import ProxQuant
 from imcsim.quant.methods.sakr import OptimalClipping
 from imcsim.quant.methods.sigmoid import SigmoidQN
 from imcsim.quant.methods.straight import QNN, BinaryConnect
+from imcsim.quant.methods.tang import MultipleActivations
 
 __all__ = [
     "ANA",
@@ -40,6 +41,7 @@ __all__ = [
     "Madam",
     "Method",
     "MixAndMatch",
+    "MultipleActivations",
     "NBitQNN",
     "OptimalClipping",
     "ProxQuant",
