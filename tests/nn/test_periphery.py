@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -388,3 +389,51 @@ def test_signed_pulses_on_a_short_range_are_not_called_lossless() -> None:
         engine: imcsim.convert(made, hardware, engine=engine)(x).item() for engine in ("auto", "reference")
     }
     assert out == {"auto": 7.0, "reference": 7.0}
+
+
+# ------------------------------------------------------------------------------------------- whole layers
+
+
+def test_uneven_references_of_an_xnor_array_by_hand() -> None:
+    """64 inputs on 128 word lines, references in matches over 64, seven sense amplifiers a column."""
+    matches = [20, 26, 30, 33, 36, 40, 48]
+    made = nn.Linear(64, 6, bias=False, dtype=torch.float64)
+    change = {
+        "array.rows": 128,
+        "weights": {"encoding": "xnor", "bits": 1},
+        "inputs": {"bits": 1, "range": 1.0},
+        "adc": {"kind": "sense_amp", "bits": 3, "references": [m / 64 for m in matches]},
+    }
+    x = torch.randn(30, 64, generator=torch.Generator().manual_seed(3)).double()
+    got = imcsim.convert(made, BASE.replace(change))(x).detach().numpy()
+    w, pulses = np.where(made.weight.detach().numpy() > 0, 1, -1), np.where(x.numpy() > 0, 1, -1)
+    found = (pulses @ w.T + 64) // 2
+    values = np.array([0, *[(a + b) / 2 for a, b in pairwise(matches)], 64])
+    read = values[np.searchsorted(matches, found, side="right")]
+    assert np.allclose(got, (2 * read - 64) * made.weight.abs().mean().item(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("change", [ERRORS["sar"], ERRORS["word line offsets"], NOISE["converter noise"]])
+def test_grouped_convolutions_too(change: dict[str, Any]) -> None:
+    made = nn.Conv2d(6, 12, 3, groups=3, dtype=torch.float64)
+    x = torch.randn(2, 6, 7, 7, generator=torch.Generator().manual_seed(0)).double()
+    change = {**change, "adc.columns_per_adc": 4}
+    with torch.no_grad():
+        outputs = [imcsim.convert(made, BASE.replace(change), engine=e)(x) for e in ("reference", "matmul")]
+    assert (outputs[1] - outputs[0]).abs().max() <= BATCH_CUT * outputs[0].abs().max()
+
+
+def test_summary_says_what_is_not_ideal() -> None:
+    change = {**ERRORS["split sar"], **FIXED["clamp"], **NOISE["word line noise"]}
+    (row,) = imcsim.summary(imcsim.convert(layer(), BASE.replace(change))).rows
+    assert "6-bit SAR ADC" in row.became
+    assert "converter errors (capacitor_mismatch)" in row.effects
+    assert "word lines driven with errors, columns clamped at 3 cells" in row.effects
+    (row,) = imcsim.summary(imcsim.convert(layer(), BASE.replace(FIXED["references"]))).rows
+    assert "unevenly spaced codes (references)" in row.effects
+
+
+def test_costs_do_not_mind() -> None:
+    sim = imcsim.convert(layer().float(), BASE.replace(ERRORS["sar"]))
+    ideal = imcsim.convert(layer().float(), BASE)
+    assert imcsim.estimate(sim, X).energy_J == imcsim.estimate(ideal, X).energy_J
