@@ -80,6 +80,9 @@ def figure(record: Record) -> Figure:
             rows = [select(record.rows, circuit=name, size=size)[0] for size in sizes]
             line(ax, sizes, rows, i, name)
         ax.set_xscale("log")
+        shown = sorted({size for _, _, sizes in sweeps.values() for size in sizes})
+        ax.set_xticks(shown, [f"{size:g}" for size in shown])
+        ax.minorticks_off()
         finish(ax, label, record.facts["float_top1"])
     return drawing
 
