@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import imcsim
 from imcsim.errors import CalibrationError
+from imcsim.nn.effects import CURRENTS
 from tests import oracle
 from tests.strategies import chips, examples, hardware_of
 
@@ -214,7 +215,7 @@ def test_calibrated_is_never_worse_than_full_where_it_was_calibrated(data: st.Da
     array = sim.array
     full_chip = {**chip, "adc": {**chip["adc"], "range": "full"}}
     full = imcsim.convert(layer, hardware_of(full_chip))
-    ideal = array.job(ideal_converters=True)
+    ideal = array.job(CURRENTS)
     (x_int,) = array.quantize(x, 1).codes
     sent = ideal.word_lines(x_int[None].double())
     from imcsim.functional.adc import convert
