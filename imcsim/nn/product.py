@@ -60,7 +60,7 @@ class GatedProduct(torch.autograd.Function):
     the input gets the gradient of the first pass: its two parts together follow it.
 
     References: Y. Zhang et al., "Precision gating: improving neural network efficiency with dynamic
-        dual-precision activations", ICLR 2020, Eqs. 2-5.
+        dual-precision activations", ICLR 2020.
     """
 
     @staticmethod

@@ -42,7 +42,7 @@ class BinaryWeight(WeightQuantizer):
         stochastic: draw the sign in training.
 
     References: M. Courbariaux, Y. Bengio and J.-P. David, "BinaryConnect: training deep neural networks with
-        binary weights during propagations", NeurIPS 2015, Eqs. 1-3 (there sign(0) = 1).
+        binary weights during propagations", NeurIPS 2015 (there sign(0) = 1).
     """
 
     draws: Tensor

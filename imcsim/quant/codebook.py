@@ -46,7 +46,7 @@ def kmeans(x: Tensor, size: int) -> Tensor:
         The survey's Eq. 5 sums over all centroids for each weight; the sum is over each weight's nearest.
 
     References: Y. Gong et al., "Compressing deep convolutional networks using vector quantization",
-        arXiv:1412.6115, 2014, Eq. 5; start as in S. Han et al., "Deep compression", ICLR 2016, section 3.2;
+        arXiv:1412.6115, 2014; start as in S. Han et al., "Deep compression", ICLR 2016;
         the survey's Eq. 5.
     """
     low, high = x.aminmax()

@@ -40,7 +40,7 @@ class GatedInput(InputQuantizer):
         decay: of its squared distance from there.
 
     References: Y. Zhang et al., "FracBNN: accurate and FPGA-efficient binary neural networks with fractional
-        activations", FPGA 2021, section 3.2; Y. Zhang et al., "Precision gating", ICLR 2020.
+        activations", FPGA 2021; Y. Zhang et al., "Precision gating", ICLR 2020.
     """
 
     planes, ranged = True, False

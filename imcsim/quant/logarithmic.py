@@ -34,8 +34,8 @@ def log4(x: Tensor) -> Tensor:
         three exponent bits, which is zero here. At its lower end the same rule, midway to a next level
         ``4^-4``, decides what underflows.
 
-    References: X. Sun et al., "Ultra-low precision 4-bit training of deep neural networks", NeurIPS 2020,
-        section 2; the survey's Eq. 4.
+    References: X. Sun et al., "Ultra-low precision 4-bit training of deep neural networks", NeurIPS 2020;
+        the survey's Eq. 4.
     """
     levels = torch.tensor((0.0, *LOG4_LEVELS), dtype=x.dtype, device=x.device)
     thresholds = torch.tensor(LOG4_THRESHOLDS, dtype=x.dtype, device=x.device)
@@ -137,7 +137,7 @@ def lns_exponents(x: Tensor, scale: Tensor | float, gamma: int, bits: int) -> Te
         The exponents, in units of 1 / gamma.
 
     References: J. Zhao et al., "LNS-Madam: low-precision training in logarithmic number system using
-        multiplicative weight update", IEEE Trans. Computers 71, 2022, Eq. 2; the survey's Eq. 12.
+        multiplicative weight update", IEEE Trans. Computers 71, 2022; the survey's Eq. 12.
     """
     logs = torch.log2((x / scale).abs())
     return torch.round(logs * gamma).clamp(0, (1 << (bits - 1)) - 1)
@@ -163,7 +163,7 @@ def lns(x: Tensor, scale: Tensor | float, gamma: int, bits: int, *, linear: bool
     Notes:
         The survey's Eq. 12 prints x_c / gamma in the exponent; it is x_hat / gamma.
 
-    References: as of `lns_exponents`, Eqs. 2 and 5.
+    References: as of `lns_exponents`.
     """
     exponents = lns_exponents(x, scale, gamma, bits)
     if not linear:

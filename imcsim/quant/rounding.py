@@ -22,7 +22,7 @@ def stochastic_round(x: Tensor, uniform: Tensor) -> Tensor:
     Returns:
         Whole numbers.
 
-    References: S. Gupta et al., "Deep learning with limited numerical precision", ICML 2015, section 3.
+    References: S. Gupta et al., "Deep learning with limited numerical precision", ICML 2015.
     """
     return torch.floor(x + uniform)
 

@@ -26,7 +26,7 @@ def sp2_codes(bits: int) -> tuple[list[int], int]:
         The magnitudes, ascending, and the unit.
 
     References: S.-E. Chang et al., "Mix and match: a novel FPGA-centric deep neural network quantization
-        framework", HPCA 2021, section III.
+        framework", HPCA 2021.
     """
     first, second = bits // 2, (bits - 1) // 2
     one = 1 << ((1 << first) - 1)

@@ -32,7 +32,7 @@ def binary_regulariser(weights: Iterable[Tensor], strength: float) -> Tensor:
         `QNN` and `BinaryConnect` keep them. Beyond, the term is 0 here and pulls no further.
 
     References: W. Tang, G. Hua and L. Wang, "How to train a compact binary neural network with high
-        accuracy?", AAAI 2017, Eq. 6; the survey's Eq. 21.
+        accuracy?", AAAI 2017; the survey's Eq. 21.
     """
     terms = [(1 - w.clamp(-1, 1).square()).sum() for w in weights]
     return strength * torch.stack(terms).sum() if terms else torch.zeros(())

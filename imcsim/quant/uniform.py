@@ -68,7 +68,7 @@ def unit_codes(x: Tensor, bits: int) -> Tensor:
         Whole numbers from 0 to 2^k - 1.
 
     References: S. Zhou et al., "DoReFa-Net: training low bitwidth convolutional neural networks with low
-        bitwidth gradients", arXiv:1606.06160, 2016, Eq. 5.
+        bitwidth gradients", arXiv:1606.06160, 2016.
     """
     return torch.round(((1 << bits) - 1) * x)
 

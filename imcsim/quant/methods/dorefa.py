@@ -34,13 +34,13 @@ class DoReFa(Method):
         gradient_noise: add ``sigma / (2^k - 1)``, sigma uniform on [-1/2, 1/2], before gradients are rounded.
 
     Notes:
-        The survey's Eq. 8 prints the 1/2 inside the denominators; here it is outside, as in the original's
-        Eqs. 9 and 12. The weights' ``2^k`` levels are odd multiples of ``1 / (2^k - 1)``: codes with a zero
+        The survey's Eq. 8 prints the 1/2 inside the denominators; here it is outside, as in the original.
+        The weights' ``2^k`` levels are odd multiples of ``1 / (2^k - 1)``: codes with a zero
         point of a half, corrected digitally. One-bit activations follow the survey's Eq. 9; the original's
         are 0 and 1, which inputs.signed = false gives.
 
     References: S. Zhou et al., "DoReFa-Net: training low bitwidth convolutional neural networks with low
-        bitwidth gradients", arXiv:1606.06160, 2016, Eqs. 7-12; the survey's Eqs. 8 and 9.
+        bitwidth gradients", arXiv:1606.06160, 2016; the survey's Eqs. 8 and 9.
     """
 
     gradient_bits: int | None = None

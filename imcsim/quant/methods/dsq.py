@@ -37,7 +37,7 @@ class DSQ(Method):
         training batch.
 
     References: R. Gong et al., "Differentiable soft quantization: bridging full-precision and low-bit neural
-        networks", ICCV 2019, Eqs. 2-13; the survey's section 4.2.4.
+        networks", ICCV 2019; the survey's section 4.2.4.
     """
 
     alpha: float = 0.2
@@ -74,7 +74,7 @@ def soft_uniform(x: Tensor, low: Tensor | float, high: Tensor, levels: int, alph
     Returns:
         The soft value, differentiable in everything.
 
-    References: R. Gong et al., ICCV 2019, Eqs. 3-7.
+    References: R. Gong et al., ICCV 2019.
     """
     width = (high - low) / (levels - 1)
     k = torch.log(2 / alpha - 1) / width

@@ -31,7 +31,7 @@ class LNSMadam(Method):
     Notes:
         The survey's Eq. 12 prints x_c in the exponent; it is x_hat / gamma. Activations are the hardware's.
 
-    References: J. Zhao et al., "LNS-Madam", IEEE Trans. Computers 71, 2022, Eqs. 2 and 5; the survey's
+    References: J. Zhao et al., "LNS-Madam", IEEE Trans. Computers 71, 2022; the survey's
         Eq. 12.
     """
 
@@ -97,7 +97,7 @@ class Madam(torch.optim.Optimizer):
         The original's exponent base is e; here it is 2, as the number system's, so that lr is in octaves.
 
     References: J. Bernstein et al., "Learning compositional functions via multiplicative weight updates",
-        NeurIPS 2020, algorithm 1; J. Zhao et al., "LNS-Madam", 2022, algorithm 1.
+        NeurIPS 2020; J. Zhao et al., "LNS-Madam", 2022.
     """
 
     def __init__(

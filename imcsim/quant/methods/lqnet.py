@@ -37,7 +37,7 @@ class LQNet(Method):
         An activation's codes are symmetric about 0, also behind a ReLU, as the survey's Eq. 10 has them.
 
     References: D. Zhang et al., "LQ-Nets: learned quantization for highly accurate and compact deep neural
-        networks", ECCV 2018, Eqs. 3-8 and algorithm 1; the survey's Eqs. 10 and 11.
+        networks", ECCV 2018; the survey's Eqs. 10 and 11.
     """
 
     momentum: float = 0.9
@@ -72,7 +72,7 @@ def nearest_codes(x: Tensor, basis: Tensor) -> Tensor:
     Returns:
         -1 and 1.
 
-    References: D. Zhang et al., ECCV 2018, Eq. 5; the survey's Eq. 10.
+    References: D. Zhang et al., ECCV 2018; the survey's Eq. 10.
     """
     codes = signs(basis.shape[1], basis)
     levels, order = (basis @ codes.T).sort(dim=1)
@@ -94,7 +94,7 @@ def fitted_basis(x: Tensor, codes: Tensor) -> Tensor:
     Returns:
         v of each row.
 
-    References: D. Zhang et al., ECCV 2018, Eq. 8.
+    References: D. Zhang et al., ECCV 2018.
     """
     b = codes.transpose(0, 1)
     gram, target = b @ b.transpose(1, 2), (b @ x.unsqueeze(-1))

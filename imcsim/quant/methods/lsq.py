@@ -30,7 +30,7 @@ class LSQ(Method):
         are signed activations. Weights have one step a layer, or one an output with weights.scale =
         "per_channel". Two or more bits.
 
-    References: S. K. Esser et al., "Learned step size quantization", ICLR 2020, Eqs. 1-3 and section 2.
+    References: S. K. Esser et al., "Learned step size quantization", ICLR 2020.
     """
 
     def weight_quantizer(self, hardware: Hardware) -> WeightQuantizer:

@@ -54,7 +54,7 @@ class MixAndMatch(Method):
         The original also trains scales and assigns outputs anew in training; here the assignment follows the
         weights, and an output's scale is its largest magnitude.
 
-    References: S.-E. Chang et al., "Mix and match", HPCA 2021, algorithm 2.
+    References: S.-E. Chang et al., "Mix and match", HPCA 2021.
     """
 
     bits: int = 4

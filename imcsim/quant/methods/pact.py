@@ -36,7 +36,7 @@ class PACT(Method):
         decay: L2 on alpha.
 
     References: J. Choi et al., "PACT: parameterized clipping activation for quantized neural networks",
-        arXiv:1805.06085, 2018, Eqs. 1-3; the survey's Eq. 13.
+        arXiv:1805.06085, 2018; the survey's Eq. 13.
     """
 
     alpha: float = 10.0

@@ -31,7 +31,7 @@ class ProxQuant(Method):
         makes no difference of it and trained networks start near.
 
     References: Y. Bai, Y.-X. Wang and E. Liberty, "ProxQuant: quantized neural networks via proximal
-        operators", ICLR 2019, Eqs. 8-11; the survey's Eq. 15.
+        operators", ICLR 2019; the survey's Eq. 15.
     """
 
     rate: float = 1e-4
@@ -58,7 +58,7 @@ def proximal_step(w: Tensor, q: Tensor, amount: Tensor | float) -> Tensor:
     Returns:
         The new weights.
 
-    References: Y. Bai et al., ICLR 2019, Eq. 11.
+    References: Y. Bai et al., ICLR 2019.
     """
     away = w - q
     return q + away.sign() * (away.abs() - amount).clamp(min=0)

@@ -37,7 +37,7 @@ class OptimalClipping(Method):
         batch; here a sample's result must not depend on its batch.
 
     References: C. Sakr et al., "Optimal clipping and magnitude-aware differentiation for improved
-        quantization-aware training", ICML 2022, Eqs. 7 and 10; the survey's section 4.5.2.
+        quantization-aware training", ICML 2022; the survey's section 4.5.2.
     """
 
     def weight_quantizer(self, hardware: Hardware) -> WeightQuantizer:
@@ -83,7 +83,7 @@ def magnitude_aware(x: Tensor, high: Tensor | float, low: Tensor | float) -> Ten
 
     Shapes: x (*any); returns the same.
 
-    References: C. Sakr et al., ICML 2022, Eq. 10.
+    References: C. Sakr et al., ICML 2022.
     """
     outside = (high / x.abs().clamp(min=1e-30)).clamp(max=1)
     return torch.where((x >= low) & (x <= high), torch.ones_like(x), outside * ((x > 0) | (low < 0)))

@@ -39,7 +39,7 @@ class SigmoidQN(Method):
         the original; it sets b_i by k-means of the weights, here they are uniform. Unsigned activations have
         o = 0.
 
-    References: J. Yang et al., "Quantization networks", CVPR 2019, Eqs. 4-6 and algorithm 1; the survey's
+    References: J. Yang et al., "Quantization networks", CVPR 2019; the survey's
         Eqs. 17 and 18.
     """
 
@@ -83,7 +83,7 @@ def sigmoid_staircase(u: Tensor, stairs: Staircase, temperature: float) -> Tenso
     Returns:
         The soft codes.
 
-    References: J. Yang et al., CVPR 2019, Eq. 6; the survey's Eq. 18.
+    References: J. Yang et al., CVPR 2019; the survey's Eq. 18.
     """
     return stairs.smoothed(u, lambda distance: torch.sigmoid(temperature * distance))
 

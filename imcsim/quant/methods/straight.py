@@ -59,7 +59,7 @@ class QNN(Method):
         symmetric, so that every encoding holds it.
 
     References: I. Hubara et al., "Quantized neural networks: training neural networks with low precision
-        weights and activations", JMLR 18, 2017, algorithm 1 and section 4; the survey's Eq. 7.
+        weights and activations", JMLR 18, 2017; the survey's Eq. 7.
     """
 
     def weight_quantizer(self, hardware: Hardware) -> WeightQuantizer:

@@ -30,7 +30,7 @@ class MultipleActivations(Method):
         The original computes beta_k for each input; here they are a layer's: an input drives
         its word lines by one scale.
 
-    References: W. Tang, G. Hua and L. Wang, AAAI 2017, section 3.3; the survey's section 4.5.2.
+    References: W. Tang, G. Hua and L. Wang, AAAI 2017; the survey's section 4.5.2.
     """
 
     momentum: float = 0.9
