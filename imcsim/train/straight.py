@@ -40,7 +40,7 @@ class _RoundedInput(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, full_scale: Tensor | float, bits: int, signed: bool) -> Tensor:
         learned = isinstance(full_scale, Tensor) and full_scale.dim() == 0
-        full = float(full_scale) if learned else full_scale
+        full = float(full_scale.detach()) if learned else full_scale  # type: ignore[union-attr]
         codes, scale = quantize_input(x, full, bits, signed=signed)
         out = codes.mul_(scale)
         held = (out,) if learned and full_scale.requires_grad else ()  # type: ignore[union-attr]

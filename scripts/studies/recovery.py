@@ -24,7 +24,7 @@ ADC = {"adc": {"bits": 8, "kind": "symmetric", "range": "calibrated"}}
 CHIP = BASE.replace({**ADC, **ERROR})
 
 BATCH, LR, CLIP = 64, 0.01, 2.5
-BUDGET = {"statistical": (20_000, 3), "exact": (20_000, 3)}
+BUDGET = {"statistical": (20_000, 3), "exact": (20_000, 2)}
 """Training images and epochs."""
 SELECTION = 500
 """Training images that are not trained on: the best epoch is chosen on them."""
