@@ -11,7 +11,15 @@ import imcsim
 from imcsim.results import between_markers, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = ("programming_error", "programming_error_adc", "drift", "stuck_cells", "wires")
+STUDIES = (
+    "programming_error",
+    "programming_error_adc",
+    "drift",
+    "stuck_cells",
+    "wires",
+    "recovery",
+    "recovery_xnor",
+)
 SMALL = 100_000
 """Bytes of a figure."""
 
