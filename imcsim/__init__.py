@@ -5,6 +5,7 @@ from __future__ import annotations
 from imcsim import circuits, devices, ppa, quant, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
+from imcsim.diagnose import diagnose
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.hardware import Hardware
@@ -27,6 +28,7 @@ __all__ = [
     "circuits",
     "convert",
     "devices",
+    "diagnose",
     "estimate",
     "evaluate",
     "load",

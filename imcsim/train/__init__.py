@@ -1,7 +1,8 @@
 """Training against the chip: `fit`, its parts for a loop of one's own, and what it is compared with.
 
 `inject` lets a model see simulated chips in training mode; `clip_weights`, `remap` and `ramp` go with it;
-`evaluate_on_chips` scores it; `recalibrate_batchnorm` is what can be done without training.
+`evaluate_on_chips` scores it; `recalibrate_batchnorm` is what can be done without training. Modules of their
+own hold strategies around a loop and the search for each layer's bits: see docs/training.md.
 """
 
 from imcsim.calibrate import measure_conversions

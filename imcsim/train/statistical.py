@@ -15,6 +15,7 @@ from imcsim.kernels.collapsed import effective_weight, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.statistical import conversion_variance
 from imcsim.nn.device import needs_cells
+from imcsim.nn.effects import TARGETS, Effects
 from imcsim.nn.layer import CrossbarLayer
 from imcsim.nn.wiring import has_wires
 from imcsim.quant.base import straight_through
@@ -264,7 +265,7 @@ class StatisticalForward:
     def _make(self) -> Facts:
         array = self.layer.array
         array.sync(self.layer.weight)
-        job = array.job(targets=True)
+        job = array.job(Effects(cells=False))
         if job.columns.reshapes or job.train.drive is not None:
             raise EngineError(
                 f"layer {array.name!r}: fidelity = 'statistical' takes bit lines that add currents and cells "
@@ -297,5 +298,5 @@ class StatisticalForward:
                 f"layer {self.layer.array.name!r}: fidelity = 'statistical' does not take wires behind "
                 "complementary (xnor) cells or weights of several terms; use fidelity = 'exact'"
             )
-        without = self.layer.array.job(ideal_converters=True, targets=True)
+        without = self.layer.array.job(TARGETS)
         return (effective_weight(without) - ideal).to(self.layer.weight.dtype)

@@ -12,6 +12,7 @@ from imcsim.functional.noise import short_numbers
 from imcsim.kernels.collapsed import effective_weight, noise_variance
 from imcsim.kernels.job import Job
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.effects import CURRENTS, TARGETS
 
 COPIES = 1024
 """Copies of each code; a power of two. Their standard deviation is within 2.2 % of all copies' (one sigma),
@@ -94,9 +95,9 @@ def written_codes(array: CrossbarArray, compensation: Tensor | None) -> WrittenC
     twin = _twin(array)
     scaled_to_one = torch.cat([codes, torch.tensor([top], dtype=torch.float64)])
     twin.sync(scaled_to_one.view(1, -1, 1).expand(1, -1, COPIES).contiguous())
-    job = replace(twin.job(ideal_converters=True), compensation=compensation)
+    job = replace(twin.job(CURRENTS), compensation=compensation)
     if job.complementary:
-        errors, variance = _lines(job, twin.job(ideal_converters=True, targets=True))
+        errors, variance = _lines(job, twin.job(TARGETS))
     else:
         errors = (effective_weight(job) - twin.written.w_int)[0]
         variance = None if job.columns.variance is None else noise_variance(job.columns)[0].mean(1)
