@@ -46,7 +46,10 @@ class LearnedRanges:
                 INPUT, [a for a in arrays if a.hardware.inputs.range == "calibrated" and a.method is None]
             )
         if converters:
-            has_range = [a for a in arrays if a.hardware.adc is not None and a.method is None]
+            # Uneven codes are fractions of a range, which the gradient of an even one does not fit.
+            has_range = [
+                a for a in arrays if a.method is None and a.hardware.adc and not a.hardware.adc.uneven
+            ]
             self._make(
                 CONVERTERS, [a for a in has_range if a.hardware.adc and a.hardware.adc.range == "calibrated"]
             )

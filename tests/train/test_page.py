@@ -46,7 +46,7 @@ def scope() -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("which", ["imcsim.train.fit(sim, train_batches", "with train.inject(sim"])
+@pytest.mark.parametrize("which", ["epochs=3, clip_sigmas", "with train.inject(sim"])
 def test_loops_run(which, scope, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (block,) = [block for block in BLOCKS if which in block]

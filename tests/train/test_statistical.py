@@ -36,6 +36,8 @@ CASES: dict[str, dict] = {
     "dynamic": {"inputs.range": "dynamic"},
     "no converters": {"adc": None},
 }
+CIRCUITS = {"adc.kind": "sar", "adc.capacitor_mismatch": 0.02, "adc.gain_error": 0.01}
+CASES["converters as circuits"] = {"adc.bits": 6, **CIRCUITS}
 CARD = {"device.card": "pcm_gst", "device.programming": {"kind": "card"}, "device.on_off_ratio": None}
 
 
@@ -126,6 +128,24 @@ def test_binary_layers_on_ideal_cells_are_the_chip(adc, layer):
         with train.inject(sim):
             got = sim.train()(x)
     assert torch.allclose(want, got, rtol=1e-6, atol=1e-6 * float(want.abs().max()))
+
+
+def test_uneven_and_noisy_amplifiers_are_applied_as_they_are():
+    """Seven references around the middle; then with offsets and noise of comparators."""
+    around = [24 / 64, 27 / 64, 30 / 64, 32 / 64, 34 / 64, 37 / 64, 40 / 64]
+    hardware = XNOR.replace({"adc.range": "full", "adc.references": around})
+    net, x = linear(), inputs(512, signed=True)
+    sim = calibrated(net, hardware, x)
+    with torch.no_grad():
+        want = sim.eval()(x)
+        with train.inject(sim):
+            assert torch.allclose(want, sim.train()(x), rtol=1e-6, atol=1e-6 * float(want.abs().max()))
+        noisy = {"adc.comparator_offset_lsb": 0.3, "adc.comparator_noise_lsb": 0.3}
+        sim = calibrated(net, hardware.replace(noisy), x)
+        exact = sqnr_db(want, sim.eval()(x))
+        with train.inject(sim):
+            statistical = sqnr_db(want, sim.train()(x))
+    assert abs(exact - statistical) < DECIBELS
 
 
 @pytest.mark.parametrize("changes", [{"adc.bits": 3}, {"adc.bits": 1, "adc.range": "full"}])
@@ -260,6 +280,9 @@ def test_errors_say_what_to_do():
         train.inject(sim),
         pytest.raises(EngineError, match=r"bit lines that add currents.*fidelity = 'exact'"),
     ):
+        sim.train()(x)
+    sim = calibrated(net, CHIP.replace({"array.column_clamp": 3.0}), x)
+    with train.inject(sim), pytest.raises(EngineError, match=r"column currents are clamped; use fidelity"):
         sim.train()(x)
     sim = calibrated(net, Hardware.model_validate(ADC).replace(ERROR), x)
     with (
