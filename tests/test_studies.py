@@ -11,7 +11,16 @@ import imcsim
 from imcsim.results import between_markers, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
-STUDIES = ("programming_error", "programming_error_adc", "drift", "stuck_cells", "wires", "converters")
+STUDIES = (
+    "programming_error",
+    "programming_error_adc",
+    "drift",
+    "stuck_cells",
+    "wires",
+    "converters",
+    "recovery",
+    "recovery_xnor",
+)
 SMALL = 100_000
 """Bytes of a figure."""
 

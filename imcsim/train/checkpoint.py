@@ -63,7 +63,13 @@ def restore_model(sim: nn.Module, state: State) -> None:
 def ranges_of(sim: nn.Module) -> dict[str, Any]:
     """Calibrated ranges and conversion errors of every array, as JSON holds them."""
     return {
-        array.name: [array.input_range, array.input_signed, array.adc_high, array.conversion_errors]
+        array.name: [
+            array.input_range,
+            array.input_signed,
+            array.adc_high,
+            array.adc_values,
+            array.conversion_errors,
+        ]
         for _, array in arrays(sim)
     }
 
@@ -71,9 +77,11 @@ def ranges_of(sim: nn.Module) -> dict[str, Any]:
 def restore_ranges(sim: nn.Module, ranges: dict[str, Any]) -> None:
     """Put back what `ranges_of` took."""
     for _, array in arrays(sim):
-        array.input_range, array.input_signed, highs, errors = ranges[array.name]
+        array.input_range, array.input_signed, highs, *tables = ranges[array.name]
         array.adc_high = None if highs is None else tuple(highs)
-        array.conversion_errors = None if errors is None else tuple(tuple(row) for row in errors)
+        array.adc_values, array.conversion_errors = (
+            None if table is None else tuple(tuple(row) for row in table) for table in tables
+        )
         array.forget_plans()
 
 

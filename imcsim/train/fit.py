@@ -155,7 +155,8 @@ def fit(
         lr: learning rate at the start.
         optimizer: from parameter groups to an optimizer; None: SGD with Nesterov momentum 0.9 and weight
             decay 1e-4. The groups have their "lr", and "weight_decay" 0 for learned ranges.
-        lr_schedule: factor of the learning rate by the part of the training that is done.
+        lr_schedule: factor of the learning rate by the part of the training that is done; of batches that
+            cannot be counted beforehand it changes from epoch to epoch only.
         loss: of outputs and targets.
         forward: for batches that are not pairs: ``forward(net, batch)`` returns the loss.
         strength: factor of the written cells' errors, or a schedule such as ``ramp(0, 1, until=0.5)``.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from imcsim.functional.adc import Converter
+from imcsim.functional.bank import Bank, read_out
 from imcsim.functional.noise import quick_normals
 from imcsim.kernels.job import Job
 from imcsim.train.straight import converted
@@ -28,6 +29,7 @@ class PerRead:
         complementary: a weight sits on two word lines.
         baseline: g_min of a cell in levels, where it reaches the converter.
         converter: of every read; None: ideal ones.
+        bank: the converters, where they are not ideal: those of the model's own chip.
         drive: (reads, groups, outputs) factor of the sum of what drives each read's word lines, or None.
         constant: (groups, outputs) added once.
     """
@@ -37,6 +39,7 @@ class PerRead:
     complementary: bool
     baseline: float
     converter: Converter | None
+    bank: Bank | None
     drive: Tensor | None
     constant: Tensor
 
@@ -86,11 +89,27 @@ class PerRead:
                 power = power + x.detach()[..., rows] @ noise[0][..., rows].transpose(1, 2)
                 drawn = torch.from_numpy(quick_normals(rng, current.numel())).view_as(current)
                 current = current + power.clamp_(min=0).sqrt_() * drawn.to(current)
-            read = current if converter is None else converted(current, converter, high)
-            out = out + self.gain * read
+            if converter is not None:
+                current = converted(current, converter, high, self._codes(current, converter, r, rng))
+            out = out + self.gain * current
             if self.drive is not None:
                 out = out + lines.sum(-1, keepdim=True) * self.drive[r].unsqueeze(1).to(x.dtype)
         return out + self.constant.unsqueeze(1).to(x.dtype)
+
+    @torch.no_grad()
+    def _codes(
+        self, current: Tensor, converter: Converter, read: int, rng: np.random.Generator
+    ) -> Tensor | None:
+        """Codes of converters that are not ideal. Shapes: current (groups, vectors, outputs); the same."""
+        if self.bank is None:
+            return None
+        normals = None
+        if self.bank.noise:
+            normals = (
+                torch.from_numpy(quick_normals(rng, current.numel())).view_as(current).to(current.device)
+            )
+        owner = self.bank.owner[read][:, 0].unsqueeze(1)
+        return read_out(current, converter, self.bank, 0, owner, normals)
 
     def _weights(self, w_int: Tensor, error: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Factors of x and of what is driven. Shapes: (groups, outputs, inputs) both."""
@@ -137,6 +156,7 @@ def reads_one_by_one(job: Job) -> PerRead | None:
         job.complementary,
         columns.baseline[0],
         converter,
+        job.bank,
         fix.drive,
         fix.constant - residue,
     )

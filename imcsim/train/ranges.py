@@ -46,7 +46,10 @@ class LearnedRanges:
                 INPUT, [a for a in arrays if a.hardware.inputs.range == "calibrated" and a.method is None]
             )
         if converters:
-            has_range = [a for a in arrays if a.hardware.adc is not None and a.method is None]
+            # Uneven codes are fractions of a range, which the gradient of an even one does not fit.
+            has_range = [
+                a for a in arrays if a.method is None and a.hardware.adc and not a.hardware.adc.uneven
+            ]
             self._make(
                 CONVERTERS, [a for a in has_range if a.hardware.adc and a.hardware.adc.range == "calibrated"]
             )
@@ -87,9 +90,9 @@ class LearnedRanges:
             parameter = getattr(array, name)
             parameter.copy_(torch.maximum(parameter, least.to(parameter.device)))
             if name == INPUT:
-                array.input_range = float(parameter)
+                array.input_range = float(parameter.detach())
                 continue
-            highs = tuple(parameter.double().tolist())
+            highs = tuple(parameter.detach().double().tolist())
             if highs != array.adc_high:
                 array.adc_high = highs
                 array.forget_plans()
@@ -169,7 +172,9 @@ def _sums(x_int: Tensor, job: Job, highs: Tensor, array: CrossbarArray) -> Tenso
         pulses = drive_of(digits(job.word_lines(x_int).double(), train), train)
     out: Tensor | float = 0.0
     for q, (kind, gain) in enumerate(zip(kinds, columns.gains, strict=True)):
-        converter = stream_converter(array.hardware, kind, train, array.on_off_ratio, float(highs[q]))
+        converter = stream_converter(
+            array.hardware, kind, train, array.on_off_ratio, float(highs[q].detach())
+        )
         cells = columns.cells[:, q].double() + columns.baseline[q]
         for r, (start, stop) in enumerate(columns.reads):
             flip = 1.0 if columns.flip is None else columns.flip[r, :, q, None, :].double()

@@ -256,7 +256,7 @@ class StatisticalForward:
         array = self.layer.array
         ranges = (array.signed, array.conversion_errors, array.seconds, array.compensation)
         learned = self.injection.converter_range(array) is not None
-        now = (*ranges, None if learned else array.adc_high)
+        now = (*ranges, array.adc_values, None if learned else array.adc_high)
         if self._facts is None or now != self._made_for:
             with torch.no_grad():
                 self._facts, self._made_for = self._make(), now
@@ -270,6 +270,11 @@ class StatisticalForward:
             raise EngineError(
                 f"layer {array.name!r}: fidelity = 'statistical' takes bit lines that add currents and cells "
                 "of linear I-V, which these are not; use fidelity = 'exact'"
+            )
+        if job.columns.disturbed is not None:
+            raise EngineError(
+                f"layer {array.name!r}: fidelity = 'statistical' does not take this chip: "
+                f"{job.columns.disturbed}; use fidelity = 'exact'"
             )
         codes = None
         if needs_cells(array.device_model):

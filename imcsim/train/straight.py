@@ -40,7 +40,7 @@ class _RoundedInput(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, full_scale: Tensor | float, bits: int, signed: bool) -> Tensor:
         learned = isinstance(full_scale, Tensor) and full_scale.dim() == 0
-        full = float(full_scale) if learned else full_scale
+        full = float(full_scale.detach()) if learned else full_scale  # type: ignore[union-attr]
         codes, scale = quantize_input(x, full, bits, signed=signed)
         out = codes.mul_(scale)
         held = (out,) if learned and full_scale.requires_grad else ()  # type: ignore[union-attr]
@@ -77,7 +77,9 @@ def _range_slope(x: Tensor, rounded: Tensor, low: float, high: float) -> Tensor:
     return torch.where(x > high, 1.0, torch.where(x < low, -1.0 if low < 0 else 0.0, inside)).to(x.dtype)
 
 
-def converted(current: Tensor, converter: Converter, high: Tensor | None = None) -> Tensor:
+def converted(
+    current: Tensor, converter: Converter, high: Tensor | None = None, codes: Tensor | None = None
+) -> Tensor:
     """Column currents as their converter reads them, in levels: ``step (code - origin)``.
 
     Backward: what is within the codes passes, what is clipped does not. `high`, if given, is the parameter
@@ -89,24 +91,29 @@ def converted(current: Tensor, converter: Converter, high: Tensor | None = None)
         current: levels.
         converter: the quantizer.
         high: upper end of its range in levels; None: nothing is learned.
+        codes: what converters that are not ideal gave, counted from the code of zero current; None: an ideal
+            one reads.
 
     Returns:
         What is read.
     """
-    return _Converted.apply(current, high, converter)  # type: ignore[no-untyped-call]
+    return _Converted.apply(current, high, converter, codes)  # type: ignore[no-untyped-call]
 
 
 class _Converted(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, current: Tensor, high: Tensor | None, converter: Converter) -> Tensor:
-        read = (convert(current, converter) + converter.residue) * converter.step
+    def forward(
+        ctx: FunctionCtx, current: Tensor, high: Tensor | None, converter: Converter, codes: Tensor | None
+    ) -> Tensor:
+        read = convert(current, converter) if codes is None else codes
+        read = (read + converter.residue) * converter.step
         ctx.converter = converter  # type: ignore[attr-defined]
         ctx.save_for_backward(current, read)
         return read
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         current, read = ctx.saved_tensors
         converter: Converter = ctx.converter
         low = -converter.origin * converter.step
@@ -115,6 +122,6 @@ class _Converted(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             passed = grad * ((current >= low) & (current <= high))
         if not ctx.needs_input_grad[1]:
-            return passed, None, None
+            return passed, None, None, None
         slope = _range_slope(current, read, low, high)
-        return passed, (grad * slope).sum() / math.sqrt(current.numel() * converter.top), None
+        return passed, (grad * slope).sum() / math.sqrt(current.numel() * converter.top), None, None

@@ -28,8 +28,10 @@ class WrittenCodes:
     """Errors of written weights, in units of one integer weight.
 
     A weight's error is drawn from those of its code, so that the distribution of each single weight is that
-    of the device: programming error, spread, discrete states, stuck cells, drift at the array's age. Dead
-    lines, which hit many weights at once, are drawn weight by weight.
+    of the device: programming error, spread, discrete states, stuck cells, drift at the array's age. What
+    hits many weights at once is drawn weight by weight: dead lines, errors of a unit column. ISAAC's columns
+    are flipped as columns of one code would be: of errors that depend on the level (drift without
+    compensation) the deviation is then right within a factor of two only.
 
     Attributes:
         low: the lowest code.

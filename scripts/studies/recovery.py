@@ -24,7 +24,7 @@ ADC = {"adc": {"bits": 8, "kind": "symmetric", "range": "calibrated"}}
 CHIP = BASE.replace({**ADC, **ERROR})
 
 BATCH, LR, CLIP = 64, 0.01, 2.5
-BUDGET = {"statistical": (20_000, 3), "exact": (20_000, 3)}
+BUDGET = {"statistical": (20_000, 3), "exact": (20_000, 2)}
 """Training images and epochs."""
 SELECTION = 500
 """Training images that are not trained on: the best epoch is chosen on them."""
@@ -49,7 +49,7 @@ def shuffled(images: Tensor, labels: Tensor, *, quick: bool) -> Callable[[], Any
     """Batches of an epoch: shuffled, shifted by up to 4 pixels, mirrored; by torch's global generator."""
 
     def epoch() -> Any:
-        order = torch.randperm(len(images))[: 2 * BATCH if quick else None]
+        order = torch.randperm(len(images))[: BATCH if quick else None]
         for part in order[: len(order) // BATCH * BATCH].split(BATCH):
             yield augmented(images[part]), labels[part]
 
@@ -70,7 +70,7 @@ def augmented(x: Tensor) -> Tensor:
 
 def fine_tuned(bench: Bench, fidelity: str, *, noise: bool, clip: bool) -> tuple[nn.Module, Row]:
     """The network after training, and what it took."""
-    images, epochs = (2 * BATCH, 1) if bench.quick else BUDGET[fidelity]
+    images, epochs = (BATCH, 1) if bench.quick else BUDGET[fidelity]
     x, y = training_images(bench)
     held_out = [(x[-SELECTION:], y[-SELECTION:])] if not bench.quick else [(x[:8], y[:8])]
     trained_on = len(x) if bench.quick else min(images, len(x) - SELECTION)

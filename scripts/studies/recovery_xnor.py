@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -38,9 +39,7 @@ class BinaryMLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         sizes = (784, HIDDEN, HIDDEN, HIDDEN, 10)
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b, bias=False) for a, b in zip(sizes, sizes[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm1d(b) for b in sizes[1:])
 
     def forward(self, x: Tensor) -> Tensor:
