@@ -224,7 +224,7 @@ def _table(record: Record, part: str) -> str:
         ratio = sum(row["step_ms"] / row["float_step_ms"] for row in rows) / len(rows)
         lines.append(
             [
-                name,
+                name if part == LENET.name else name.split(",")[0],  # "2 b" is a row's width on LeNet-5
                 f"{rows[0]['weight_bits']} b",
                 f"{rows[0]['input_bits']} b",
                 rows[0]["activation"],
