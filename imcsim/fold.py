@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from imcsim.errors import ConversionError
+from imcsim.nn import CrossbarLayer, CrossbarMatrices
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -67,6 +68,15 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             _fold_pair(layer, norm)
             model.set_submodule(norm_name, FoldedBatchNorm())
     return model
+
+
+class LayerTracer(fx.Tracer):
+    """Traces a converted model, crossbar layers being leaves as torch's own layers are."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether the module is not looked into."""
+        own = isinstance(m, CrossbarLayer | CrossbarMatrices)
+        return own or super().is_leaf_module(m, module_qualified_name)
 
 
 def norm_pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:

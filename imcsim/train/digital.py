@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from imcsim.errors import InputError
 from imcsim.functional.quantize import quantize_weight
-from imcsim.nn import CrossbarLayer, CrossbarMatrices, Projection
-from imcsim.quant import Quantizer
 
-_REAL_BITS = 32
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -96,60 +93,3 @@ def digital_parameters(model: nn.Module, *, biases: bool, norms: bool) -> dict[s
             if wanted and not any(parameter is other for other in found.values()):
                 found[name] = parameter
     return found
-
-
-def average_bit_width(model: nn.Module, *, digital_bits: int = 32, code_bits: float | None = None) -> float:
-    """Size of a network over that of the same architecture at 1 bit without biases and affine parameters.
-
-    ``BW = sum over all trainable parameters of their bits / number of the layers' weights``.
-
-    Args:
-        model: a converted model; a layer's weights have its hardware's weights.bits, weights of digital
-            layers 32 bits.
-        digital_bits: of biases and normalisation parameters.
-        code_bits: of a weight of the layers that a training method trains, for methods whose codes are
-            narrower than the numbers on the arrays (logarithms, codebooks); None: weights.bits.
-
-    Returns:
-        Bits a weight, biases and affine parameters shared out.
-
-    Raises:
-        InputError: a model without weights.
-
-    Notes:
-        The survey writes the denominator as the number of trainable parameters of the 1-bit network without
-        bias and affine parameters: those are its weights. Scales and ranges of quantizers are not counted, as
-        there.
-
-    References: L. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", Front.
-        Electron. 6 (2025), Eq. 19.
-    """
-    digital = digital_parameters(model, biases=True, norms=True).values()
-    apart = {id(parameter) for parameter in digital}
-    bits = float(digital_bits * sum(parameter.numel() for parameter in digital))
-    weights = 0
-    for module in model.modules():
-        if isinstance(module, Quantizer):
-            continue
-        own = sum(p.numel() for p in module.parameters(recurse=False) if id(p) not in apart)
-        on_arrays = _on_arrays(module)
-        stored = sum(layer.weight.numel() for layer in on_arrays)
-        bits += sum(layer.weight.numel() * _width(layer, code_bits) for layer in on_arrays)
-        bits += _REAL_BITS * (own - stored)
-        weights += own
-    if not weights:
-        raise InputError("average_bit_width: the model has no weights; give a network with layers")
-    return bits / weights
-
-
-def _width(layer: CrossbarLayer, code_bits: float | None) -> float:
-    if code_bits is not None and layer.array.method is not None:
-        return code_bits
-    return layer.array.described.weights.bits
-
-
-def _on_arrays(module: nn.Module) -> list[CrossbarLayer]:
-    """The matrices on arrays that are a module's own parameters."""
-    if isinstance(module, CrossbarMatrices):
-        return [layer for layer in module.crossbars.values() if isinstance(layer, CrossbarLayer)]
-    return [module] if isinstance(module, CrossbarLayer) and not isinstance(module, Projection) else []

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from imcsim.errors import ConversionError
-from imcsim.fold import norm_pairs
-from imcsim.nn import CrossbarLayer, CrossbarMatrices
+from imcsim.fold import LayerTracer, norm_pairs
 
 _LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -95,7 +94,7 @@ def fold_in_training(model: nn.Module) -> list[str]:
         calibrated converter ranges after `unfold` and conversion.
     """
     try:
-        graph = _Tracer().trace(model)
+        graph = LayerTracer().trace(model)
     except Exception as error:  # torch.fx raises whatever the model's forward does
         raise ConversionError(
             f"fold_in_training needs torch.fx to trace the model, which failed: {error}; make forward "
@@ -126,9 +125,3 @@ def unfold(model: nn.Module) -> None:
 
 class _Emptied(nn.Identity):
     """Where a BatchNorm was that trains within the layer before it."""
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = isinstance(m, CrossbarLayer | CrossbarMatrices)
-        return own or super().is_leaf_module(m, module_qualified_name)

@@ -199,9 +199,18 @@ def _curved_losses(
     def of(name: str, bits: int) -> float:
         weight = modules[name].weight
         assert isinstance(weight, Tensor)
-        return weight_loss(weight, bits, max(0.0, float(traces[name].mean())))
+        return weight_loss(weight, bits, _at_least_its_error(traces[name]))
 
     return [[of(name, chip.weights.bits) for chip in chips] for name in names]
+
+
+def _at_least_its_error(estimates: Tensor) -> float:
+    """The mean of a trace's estimates; where noise hides it, or makes it negative, their standard error.
+
+    A trace of zero would say that a layer may lose all its bits at no cost.
+    """
+    error = float(estimates.std()) / math.sqrt(len(estimates)) if len(estimates) > 1 else 0.0
+    return max(float(estimates.mean()), error, 1e-12)
 
 
 def _least_loss(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from imcsim.convert import arrays
 from imcsim.errors import ConversionError, InputError
-from imcsim.fold import norm_pairs
-from imcsim.nn import CrossbarLayer, CrossbarMatrices
+from imcsim.fold import LayerTracer, norm_pairs
+from imcsim.nn import CrossbarLayer
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def remap(sim: nn.Module) -> list[str]:
     """
     arrays(sim)
     try:
-        graph = _Tracer().trace(sim)
+        graph = LayerTracer().trace(sim)
     except Exception as error:  # torch.fx raises whatever the model's forward does
         raise ConversionError(
             f"remap needs torch.fx to trace the model, which failed: {error}; make forward traceable, or use "
@@ -77,12 +77,6 @@ def remap(sim: nn.Module) -> list[str]:
             _fill(layer, norm)
             scaled.append(layer_name)
     return scaled
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        own = isinstance(m, CrossbarLayer | CrossbarMatrices)
-        return own or super().is_leaf_module(m, module_qualified_name)
 
 
 def _fill(layer: CrossbarLayer, norm: Any) -> None:

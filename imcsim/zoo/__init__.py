@@ -6,7 +6,6 @@ with the official files.
 """
 
 from imcsim.zoo.benchmark import Benchmark, available, load
-from imcsim.zoo.bypass import Bypass
 from imcsim.zoo.datasets import (
     CIFAR10_CLASSES,
     CIFAR10_NORM,
@@ -37,7 +36,6 @@ __all__ = [
     "MNIST_NORM",
     "VGG",
     "Benchmark",
-    "Bypass",
     "CifarResNet",
     "LeNet5",
     "MobileNetV2",

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imcsim.errors import DataError
-from imcsim.zoo.bypass import Bypass
 from imcsim.zoo.weights import load_weights
 
 Shortcuts = Literal["block", "layer"]
@@ -46,8 +45,39 @@ class ProjectedBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
 
 
+class BypassedLayer(nn.Module):
+    """A layer whose real-valued input is added to its output.
+
+    ``z_l = L(W_l, AF(z_(l-1))) + z_(l-1)``, so that the next layer's arrays see ``AF(z_l)``: activation and
+    quantizer AF belong to the body, what passes by keeps its full precision. `imcsim.quant.Bypass` is for
+    layers that keep the shape, and for networks of one's own.
+
+    Shapes:
+        Input (N, ...); output as ``body`` gives it.
+
+    Args:
+        body: activation, layer and BatchNorm; the quantizer comes with the layer's arrays.
+        shortcut: applied to the input where its shape is not that of the output.
+
+    References:
+        Z. Liu et al., "Bi-Real Net: Enhancing the Performance of 1-bit CNNs With Improved Representational
+        Capability and Advanced Training Algorithm", ECCV 2018, section 3.1, doi:10.1007/978-3-030-01267-0_44;
+        L. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", Front. Electron.
+        6 (2025), Eq. 20, doi:10.3389/felec.2025.1469802.
+    """
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer and what passes by it."""
+        return self.body(x) + self.shortcut(x)
+
+
 class BypassedBlock(nn.Module):
-    """Two 3x3 convolutions, each with a full-precision bypass of its own (`Bypass`).
+    """Two 3x3 convolutions, each with a full-precision bypass of its own.
 
     Shapes:
         Input (N, ``inputs``, H, W); output (N, ``outputs``, H / ``stride``, W / ``stride``).
@@ -64,8 +94,8 @@ class BypassedBlock(nn.Module):
         if stride != 1 or inputs != outputs:
             project = (nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
             shortcut = nn.Sequential(nn.AvgPool2d(stride, ceil_mode=True), *project)
-        self.layer1 = Bypass(_clipped_conv(inputs, outputs, stride), shortcut)
-        self.layer2 = Bypass(_clipped_conv(outputs, outputs, 1))
+        self.layer1 = BypassedLayer(_clipped_conv(inputs, outputs, stride), shortcut)
+        self.layer2 = BypassedLayer(_clipped_conv(outputs, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Two bypassed convolutions."""

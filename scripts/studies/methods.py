@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import imcsim
-from imcsim import zoo
+from imcsim import quant, zoo
 from imcsim.hardware import write_atomically
 from imcsim.results import (
     Record,
@@ -32,8 +32,7 @@ from imcsim.results import (
     write_record,
 )
 from imcsim.train.augment import ImageBatches
-from imcsim.train.digital import average_bit_width
-from imcsim.train.schedules import exponential_decay
+from imcsim.train.schedule import exponential_decay
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "methods"
@@ -135,7 +134,7 @@ class Study:
             "training_images": len(x),
             "top1": found.top1,
             "n": found.n,
-            "average_bit_width": average_bit_width(sim, code_bits=entry.code_bits),
+            "average_bit_width": quant.average_bits(sim),
             "step_ms": median_step_ms(seconds),
             "float_step_ms": beside,
             "steps": len(seconds),
@@ -225,7 +224,7 @@ def _table(record: Record, part: str) -> str:
         ratio = sum(row["step_ms"] / row["float_step_ms"] for row in rows) / len(rows)
         lines.append(
             [
-                name,
+                name if part == LENET.name else name.split(",")[0],  # "2 b" is a row's width on LeNet-5
                 f"{rows[0]['weight_bits']} b",
                 f"{rows[0]['input_bits']} b",
                 rows[0]["activation"],

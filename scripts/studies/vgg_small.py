@@ -30,8 +30,7 @@ from imcsim.hardware import Hardware
 from imcsim.quant import Method
 from imcsim.results import accuracy_interval, code_state, markdown_table, read_record, write_record
 from imcsim.train.augment import ImageBatches
-from imcsim.train.digital import average_bit_width
-from imcsim.train.schedules import exponential_decay
+from imcsim.train.schedule import exponential_decay
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "survey_table2.toml"
@@ -200,7 +199,7 @@ class Training:
             "seed": args.seed,
             "top1": found.top1,
             "n": found.n,
-            "average_bit_width": average_bit_width(sim),
+            "average_bit_width": quant.average_bits(sim),
             "step_ms": median_step_ms(seconds) if seconds else None,
         }
 

@@ -10,11 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import imcsim
-from imcsim import quant, zoo
+from imcsim import zoo
 from imcsim.convert import named_layers
 from imcsim.errors import InputError
 from imcsim.hardware import Hardware
-from imcsim.train.digital import average_bit_width
 from imcsim.train.stages import (
     Stage,
     decreasing,
@@ -132,24 +131,6 @@ def test_vgg7_at_8_4_2_1_1_1_has_the_published_size() -> None:
     assert sizes[0] / sizes[1] == pytest.approx(1.06, abs=0.005)
 
 
-def test_average_bit_width_by_hand() -> None:
-    model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2, bias=False))
-    sim = imcsim.convert(model, {"*": BASE, "2": BASE.replace({"weights.bits": 8})})
-    # 24 weights at 2 b, 8 at 8 b, a bias and two affine vectors of 4 at 32 b, over 32 weights
-    assert average_bit_width(sim) == (24 * 2 + 8 * 8 + 12 * 32) / 32
-    assert average_bit_width(sim, digital_bits=8) == (24 * 2 + 8 * 8 + 12 * 8) / 32
-    logs = imcsim.convert(model, BASE.replace({"weights.bits": 8}), qat={"0": quant.Log2(bits=4), "2": None})
-    assert average_bit_width(logs, code_bits=4) == (24 * 4 + 8 * 8 + 12 * 32) / 32
-    digital = imcsim.convert(model, {"*": BASE, "2": None})
-    assert average_bit_width(digital) == (24 * 2 + 8 * 32 + 12 * 32) / 32
-    assert average_bit_width(model) == (32 * 32 + 12 * 32) / 32
-
-
-def test_average_bit_width_of_matrices_that_share_a_parameter() -> None:
-    sim = imcsim.convert(nn.MultiheadAttention(4, 2, bias=False), {"*": BASE, "key_proj": None})
-    assert average_bit_width(sim) == (3 * 16 * 2 + 16 * 32) / 64
-
-
 def test_wrong_requests() -> None:
     with pytest.raises(InputError, match="no stages"):
         run_stages(net(), [], lambda *_: None, calibration=[data()[0]])
@@ -161,5 +142,3 @@ def test_wrong_requests() -> None:
         real_to_binary(BASE)
     with pytest.raises(InputError, match="for 3 layers"):
         decreasing(net(), BASE, (8, 4, 2, 1))
-    with pytest.raises(InputError, match="no weights"):
-        average_bit_width(nn.ReLU())

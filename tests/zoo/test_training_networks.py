@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from imcsim import zoo
+from imcsim.zoo.resnet18 import BypassedLayer
 
 VGG_CONVOLUTIONS = [3 * 128, 128 * 128, 128 * 256, 256 * 256, 256 * 512, 512 * 512]
 
@@ -59,7 +60,7 @@ def test_bypass_carries_the_full_precision_values() -> None:
     torch.manual_seed(0)
     x = 3 * torch.randn(4, 8, 6, 6)
     body = nn.Sequential(nn.Hardtanh(), nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
-    bypass = zoo.Bypass(body).eval()
+    bypass = BypassedLayer(body).eval()
     assert torch.equal(bypass(x), body(x) + x)
     nn.init.zeros_(body[1].weight)
     assert torch.equal(bypass(x), x)
@@ -67,6 +68,6 @@ def test_bypass_carries_the_full_precision_values() -> None:
 
 def test_every_convolution_of_a_bypassed_resnet_has_a_bypass() -> None:
     net = zoo.resnet18(width=4, shortcuts="layer")
-    bypasses = [m for m in net.modules() if isinstance(m, zoo.Bypass)]
+    bypasses = [m for m in net.modules() if isinstance(m, BypassedLayer)]
     assert len(bypasses) == 16
     assert sum(not isinstance(m.shortcut, nn.Identity) for m in bypasses) == 3

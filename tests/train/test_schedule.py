@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imcsim.errors import InputError
-from imcsim.train.schedules import assigned, exponential_decay
+from imcsim.train.schedule import assigned, exponential_decay
 
 
 def test_exponential_decay_is_torchs() -> None:
