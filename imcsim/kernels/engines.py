@@ -15,14 +15,15 @@ from imcsim.functional.adc import Converter
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
-from imcsim.kernels import matmul, table
+from imcsim.kernels import gpu, matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.serial import Sums, integer_product
 from imcsim.kernels.statistical import ConversionErrors, statistical
 
-ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "statistical")
+ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "triton", "statistical")
 
+SNAPPED = "codes are snapped to levels above a baseline that depends on the input"
 
 Converters = tuple[Converter, ...] | None
 Run = Callable[[Tensor, ReadStream | None], Tensor]
@@ -86,6 +87,11 @@ def choose(
         return Choice("reference", why, _serial(job, _reference_in_blocks))
     if job.columns.reshapes:
         return f"{job.loss}: only the reference computes it"
+    if engine == "triton" or (engine == "auto" and job.columns.cells.is_cuda):
+        choice = _on_gpu(job, "asked for" if engine == "triton" else job.loss or "no single product")
+        if isinstance(choice, Choice) or engine == "triton":
+            return choice
+        return _by_matmul(job, f"{job.loss or 'no single product'}; no GPU kernel: {choice}")
     why_not_table = _why_not_table(job)
     if engine in ("auto", "table") and why_not_table is None:
         choice = _tabulate(job, "asked for" if engine == "table" else job.loss or "no single product")
@@ -94,15 +100,42 @@ def choose(
         why_not_table = choice
     if engine == "table":
         return why_not_table or "it does not fit a table"
-    if engine in ("auto", "matmul"):
-        why = (
-            "asked for"
-            if engine == "matmul"
-            else f"{job.loss or 'no single product'}; no table: {why_not_table}"
-        )
-        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
-        return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
+    if engine == "matmul":
+        return _by_matmul(job, "asked for")
+    if engine == "auto":
+        return _by_matmul(job, f"{job.loss or 'no single product'}; no table: {why_not_table}")
     return f"{engine!r} is not one of {', '.join(ENGINES)}"
+
+
+def _by_matmul(job: Job, why: str) -> Choice:
+    sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
+    return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
+
+
+def _on_gpu(job: Job, why: str) -> Choice | str:
+    reason = _why_not_gpu(job)
+    if reason is not None or job.converters is None:
+        return reason or "no converters"
+
+    def prepared(columns: Columns, converters: tuple[Converter, ...]) -> tuple[Sums, int]:
+        product = gpu.build(columns, job.train, converters)
+        return (lambda sent, _: gpu.stream_sums(sent, product)), product.nbytes
+
+    main, nbytes = prepared(job.columns, job.converters)
+    units = [prepared(unit, (job.unit_converter,))[0] for unit in job.unit_reads if job.unit_converter]
+    return Choice(
+        "triton", why, lambda x, stream: integer_product(x, job, main, units, stream), nbytes=nbytes
+    )
+
+
+def _why_not_gpu(job: Job) -> str | None:
+    if job.snap is not None:
+        return SNAPPED
+    for columns, converters in ((job.columns, job.converters), *((u, (job.unit_converter,)) for u in job.unit_reads)):
+        reason = gpu.supports(columns, job.train, converters)
+        if reason is not None:
+            return reason
+    return None
 
 
 def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -> Choice:
@@ -116,7 +149,7 @@ def _why_not_table(job: Job) -> str | None:
     if job.columns.variance is not None:
         return "read noise is drawn at every conversion"
     if job.snap is not None:
-        return "codes are snapped to levels above a baseline that depends on the input"
+        return SNAPPED
     return table.supports(job.columns, job.train, job.converters)
 
 

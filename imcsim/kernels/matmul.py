@@ -16,6 +16,7 @@ from imcsim.functional.dac import PulseTrain, digits, drive_of
 from imcsim.functional.mvm import Columns, read_normals
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels.job import reach
+from imcsim.kernels.precision import single_is_exact
 
 BLOCK_ELEMENTS = 1 << 22
 """Partial sums held at a time; bounds memory whatever the batch (16 MB in float32)."""
@@ -83,8 +84,9 @@ class _Constants:
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device).unsqueeze(-1)
 
-        self.scale = column([c.num / c.den for c in converters])
-        self.origin = column([c.origin + (0.5 if c.ties_up else 0.0) for c in converters])
+        self.num = column([c.num for c in converters])
+        self.den = None if all(c.den == 1 for c in converters) else column([c.den for c in converters])
+        self.origin = column([c.origin for c in converters])
         self.top = column([c.top for c in converters])
         self.zero = column([c.zero for c in converters])
         self.ties_up = converters[0].ties_up
@@ -99,6 +101,8 @@ def _constants(
     dtype: torch.dtype,
 ) -> _Constants:
     device = columns.cells.device
+    if not single_is_exact(device):
+        return _Constants(converters, torch.float64, device)
     if not integer_cells:
         return _Constants(converters, torch.float64 if dtype == torch.float64 else torch.float32, device)
     if snap is not None or any(columns.baseline):
@@ -160,12 +164,15 @@ def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
 
 def _codes(current: Tensor, constants: _Constants) -> Tensor:
     """In-place conversion. Shapes: current (..., streams, outputs) or (levels,)."""
-    scale, origin, top, zero = constants.scale, constants.origin, constants.top, constants.zero
-    if current.dim() == 1:
-        scale, origin, top, zero = (c.flatten() for c in (scale, origin, top, zero))
-        current = current.clone()
-    current.mul_(scale).add_(origin)
-    current = current.floor_() if constants.ties_up else current.round_()
+    num, den, origin, top, zero = (
+        constant if constant is None or current.dim() > 1 else constant.flatten()
+        for constant in (constants.num, constants.den, constants.origin, constants.top, constants.zero)
+    )
+    current = current.mul_(num) if current.dim() > 1 else current * num
+    if den is not None:  # in the reference's order: exact ties stay exact
+        current.div_(den)
+    current.add_(origin)
+    current = current.add_(0.5).floor_() if constants.ties_up else current.round_()
     return torch.minimum(current.clamp_(min=0), top, out=current).sub_(zero)
 
 

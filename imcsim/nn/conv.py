@@ -78,9 +78,13 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """One convolution. Torch takes another kernel for one sample alone: two keep to one.
 
+        On a GPU float32 goes by patches: cuDNN's convolutions round in between.
+
         Shapes: (batch, channels, *space) -> (batch, outputs, *space).
         """
         codes = x_int.to(matrix.dtype)
+        if matrix.is_cuda and matrix.dtype == torch.float32:
+            return self._by_patches(codes, lambda rows, _: rows @ matrix.transpose(1, 2), matrix.dtype)
         alone = steady and codes.shape[0] == 1
         x, stride, padding = self.padded(torch.cat([codes, codes]) if alone else codes)
         weight = matrix.reshape(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
@@ -98,18 +102,31 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
         run = self.array.plan(x_int.dtype).run
-        windows = self._windows(x_int)
+
+        def read(rows: Tensor, first: int) -> Tensor:
+            return run(rows, None if stream is None else stream.skip(first))
+
+        return self._by_patches(x_int, read, torch.float64)
+
+    def _by_patches(
+        self, x: Tensor, product: Callable[[Tensor, int], Tensor], dtype: torch.dtype
+    ) -> Tensor:
+        """A product of unfolded patches, a bounded part of the batch at a time.
+
+        `product` takes (groups, vectors, inputs) and the part's first sample, and gives (groups, vectors,
+        outputs).
+
+        Shapes: (batch, channels, *space) -> (batch, outputs, *space).
+        """
+        windows = self._windows(x)
         space = windows.shape[2 : 2 + self.spatial]
         rows = self.in_channels * math.prod(self.kernel_size)
         block = max(1, BLOCK_ELEMENTS // max(1, rows * math.prod(space)))
-        out = torch.empty(
-            windows.shape[0], self.out_channels, *space, dtype=torch.float64, device=x_int.device
-        )
+        out = torch.empty(windows.shape[0], self.out_channels, *space, dtype=dtype, device=x.device)
         for first in range(0, windows.shape[0], block):
-            later = None if stream is None else stream.skip(first)
-            product = run(self._rows(windows[first : first + block]), later)
-            product = product.view(self.groups, -1, *space, self.out_channels // self.groups)
-            out[first : first + block] = product.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
+            part = product(self._rows(windows[first : first + block]), first)
+            part = part.view(self.groups, -1, *space, self.out_channels // self.groups)
+            out[first : first + block] = part.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
         return out
 
     def _windows(self, x_int: Tensor) -> Tensor:
