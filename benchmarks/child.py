@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import imcsim
-from benchmarks import parts
+from benchmarks import parts, planner
 from benchmarks.cases import CASES, on_chip, plan_bytes, runner, work_of
 from benchmarks.timing import once
 from imcsim.kernels import simd, table
@@ -82,6 +82,11 @@ def with_avx2(keys: Sequence[str], works: Sequence[str]) -> list[dict[str, Any]]
     return list(parts.ratios("AVX2", keys, works, quick=False))
 
 
+def planner_times() -> list[dict[str, Any]]:
+    """The planner's rows for AVX2; torch is held to it by the environment."""
+    return planner.with_only(simd.AVX2)
+
+
 def test_set(threads: int) -> dict[str, Any]:
     """ResNet-20 over the test set on several threads."""
     torch.set_num_threads(threads)
@@ -90,7 +95,8 @@ def test_set(threads: int) -> dict[str, Any]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    calls: dict[str, Callable[..., Any]] = {f.__name__: f for f in (memory, first_call, with_avx2, test_set)}
+    known = (memory, first_call, with_avx2, planner_times, test_set)
+    calls: dict[str, Callable[..., Any]] = {f.__name__: f for f in known}
     print(json.dumps(calls[sys.argv[1]](**json.loads(sys.argv[2]))))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -18,6 +18,7 @@ from imcsim.functional.noise import ReadStream
 from imcsim.kernels import gpu, matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
+from imcsim.kernels.planner import estimate
 from imcsim.kernels.serial import Sums, integer_product
 from imcsim.kernels.statistical import ConversionErrors, statistical
 
@@ -44,6 +45,7 @@ class Choice:
         finish: the digital corrections that go with `tables`.
         pairs: a weight sits on two word lines (xnor).
         nbytes: memory that the plan holds beside the programmed cells.
+        until: vectors after which another engine is the better one; None: it stays the best.
     """
 
     engine: str
@@ -54,10 +56,17 @@ class Choice:
     finish: table.Finish | None = None
     pairs: bool = False
     nbytes: int = 0
+    until: int | None = None
 
 
 def choose(
-    job: Job, engine: str, dtype: torch.dtype, conversion_errors: ConversionErrors | None = None
+    job: Job,
+    engine: str,
+    dtype: torch.dtype,
+    conversion_errors: ConversionErrors | None = None,
+    *,
+    vectors: int | None = None,
+    moving: bool = False,
 ) -> Choice | str:
     """Choose the engine for a layer.
 
@@ -66,6 +75,8 @@ def choose(
         engine: auto, or the one wanted.
         dtype: of the input codes.
         conversion_errors: what calibration found, for the statistical engine.
+        vectors: input vectors that these cells are known to see; None: many.
+        moving: the cells are soon programmed anew, as in training.
 
     Returns:
         The choice, or the reason why the wanted engine cannot compute the layer.
@@ -92,19 +103,32 @@ def choose(
         if isinstance(choice, Choice) or engine == "triton":
             return choice
         return _by_matmul(job, f"{job.loss or 'no single product'}; no GPU kernel: {choice}")
-    why_not_table = _why_not_table(job)
-    if engine in ("auto", "table") and why_not_table is None:
-        choice = _tabulate(job, "asked for" if engine == "table" else job.loss or "no single product")
-        if isinstance(choice, Choice):
+    if engine in ("auto", "table"):
+        choice = _why_not_table(job) or _weighed(job, engine, vectors, moving=moving)
+        if isinstance(choice, Choice) or engine == "table":
             return choice
-        why_not_table = choice
-    if engine == "table":
-        return why_not_table or "it does not fit a table"
+        return _by_matmul(job, f"{job.loss or 'no single product'}; no table: {choice}")
     if engine == "matmul":
         return _by_matmul(job, "asked for")
-    if engine == "auto":
-        return _by_matmul(job, f"{job.loss or 'no single product'}; no table: {why_not_table}")
     return f"{engine!r} is not one of {', '.join(ENGINES)}"
+
+
+def _weighed(job: Job, engine: str, vectors: int | None, *, moving: bool) -> Choice | str:
+    """Tables, or matrix products where those are estimated to take less time.
+
+    Where building tables does not pay yet, products do the first vectors; but only where the two agree bit
+    for bit, or cells move anyway, so that a programmed chip does not change its last bits as it is used.
+    """
+    if engine == "table":
+        return _tabulate(job, "asked for")
+    expected = estimate(job.columns, job.train)
+    why = f"{job.loss or 'no single product'}; estimated {expected}"
+    if expected.pays_from is None:
+        return _by_matmul(job, why)
+    same_bits = job.integer_cells and not any(job.columns.baseline)
+    if vectors is not None and vectors < expected.pays_from and (same_bits or moving):
+        return replace(_by_matmul(job, why), until=expected.pays_from)
+    return _tabulate(job, why)
 
 
 def _by_matmul(job: Job, why: str) -> Choice:

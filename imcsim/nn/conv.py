@@ -99,9 +99,13 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         """Shapes: (batch, channels, *space) -> (groups, batch x windows, channels / groups x kernel)."""
         return self._rows(self._windows(x_int))
 
+    def vector_count(self, x: Tensor) -> int:
+        """Windows of an input, but for its edges."""
+        return x.numel() // self.in_channels // math.prod(self.stride)
+
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
-        run = self.array.plan(x_int.dtype).run
+        run = self.array.plan(x_int.dtype, 0).run
 
         def read(rows: Tensor, first: int) -> Tensor:
             return run(rows, None if stream is None else stream.skip(first))
@@ -246,6 +250,10 @@ class _Transposed(_CrossbarConv):
         """The inverse of `weight_matrix`."""
         shape = (self.in_channels // self.groups, *self.kernel_size)
         return matrix.unflatten(2, shape).flip([*range(3, 3 + self.spatial)]).transpose(1, 2).flatten(0, 1)
+
+    def vector_count(self, x: Tensor) -> int:
+        """Output positions, but for the edges."""
+        return x.numel() // self.in_channels * math.prod(self.stride)
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
         """Zeros between samples and around them; an ordinary convolution of stride 1 follows."""

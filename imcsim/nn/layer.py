@@ -62,6 +62,10 @@ class CrossbarLayer(nn.Module):
         """Codes (batch, ...) to what drives the word lines, (groups, vectors, inputs)."""
         raise NotImplementedError
 
+    def vector_count(self, x: Tensor) -> int:
+        """About how many vectors an input sends, for the planner."""
+        raise NotImplementedError
+
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
         raise NotImplementedError
@@ -107,7 +111,7 @@ class CrossbarLayer(nn.Module):
         array = self.array
         self.sync()
         codes, scale = array.quantize(x, self.sample_dims)
-        plan = array.plan(x.dtype)
+        plan = array.plan(x.dtype, self.vector_count(codes))
         bias = self.output_bias()
         factor = self.output_scale(scale)
         if plan.product is None and not bool(codes.sum().isfinite()):

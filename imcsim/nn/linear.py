@@ -40,9 +40,13 @@ class VectorLayer(CrossbarLayer):
         """Shapes: (*, inputs) -> (1, vectors, inputs)."""
         return x_int.reshape(1, -1, self.in_features)
 
+    def vector_count(self, x: Tensor) -> int:
+        """Vectors of an input."""
+        return x.numel() // self.in_features
+
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Shapes: (*, inputs) -> (*, outputs)."""
-        out = self.array.plan(x_int.dtype).run(self.vectors(x_int), stream)
+        out = self.array.plan(x_int.dtype, 0).run(self.vectors(x_int), stream)
         return out.view(*x_int.shape[:-1], self.out_features)
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
