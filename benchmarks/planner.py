@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "planner",
         rows,
         folder=results,
-        command="python -m benchmarks.planner",
+        command="python -m benchmarks.planner" + (" --quick" if args.quick else ""),
         seeds=(0,),
         n=len(rows),
         hardware={},
