@@ -43,6 +43,10 @@ VARIED: dict[str, tuple[int, ...]] = {
     "bits": (1, 4),
     "digit": (2, 4),
 }
+HEAD = """# What engines cost, in nanoseconds on one thread, for each instruction set (see planner.py).
+# Measured and written by python -m benchmarks.planner.
+
+"""
 CONVERTER = Converter(127, 384, 127, 254)
 
 
@@ -144,7 +148,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     results.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     code, rows = code_state(), measure(quick=args.quick)
-    fitted = {isa: fit([row for row in rows if row["isa"] == isa]) for isa in dict.fromkeys(r["isa"] for r in rows)}
+    names = dict.fromkeys(row["isa"] for row in rows)
+    fitted = {isa: fit([row for row in rows if row["isa"] == isa]) for isa in names}
     for isa, coefficients in fitted.items():
         for what, values in coefficients.items():
             off = [r["estimated"] / r["seconds"] for r in rows if r["isa"] == isa and r["what"] == what]
@@ -153,8 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f"{isa}, {what}: {words} ns; estimated over measured {min(off):.2f} to {max(off):.2f}, "
                 f"median {statistics.median(off):.2f}"
             )
-    head = "# Nanoseconds on one thread, for each instruction set; measured and written by python -m benchmarks.planner\n\n"
-    write_atomically(costs, (head + tomli_w.dumps(fitted)).encode())
+    write_atomically(costs, (HEAD + tomli_w.dumps(fitted)).encode())
     write_record(
         "planner",
         rows,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from tests.strategies import SCALE
 
 if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # Triton reads it when it is imported, which no test has done yet
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, which no test has done yet
 
 settings.register_profile(
     "ci",

@@ -155,11 +155,10 @@ def _on_gpu(job: Job, why: str) -> Choice | str:
 def _why_not_gpu(job: Job) -> str | None:
     if job.snap is not None:
         return SNAPPED
-    for columns, converters in ((job.columns, job.converters), *((u, (job.unit_converter,)) for u in job.unit_reads)):
-        reason = gpu.supports(columns, job.train, converters)
-        if reason is not None:
-            return reason
-    return None
+    reasons = [gpu.supports(job.columns, job.train, job.converters)]
+    if job.unit_converter is not None:
+        reasons += [gpu.supports(unit, job.train, (job.unit_converter,)) for unit in job.unit_reads]
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -> Choice:

@@ -1,4 +1,4 @@
-"""The GPU engine: what `imcsim.kernels.triton_product` computes, prepared from a layer's cells and converters.
+"""The GPU engine: cells and converters of a layer as `imcsim.kernels.triton_product` reads them.
 
 Whole and half levels are multiplied as bytes and added as 32-bit integers. Real-valued cells are split into
 two float16 numbers, which keeps 22 bits of each; digits are exact in float16, so that both products run on
@@ -11,7 +11,6 @@ import importlib.util
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from imcsim.errors import EngineError
@@ -160,10 +159,7 @@ def build(columns: Columns, train: PulseTrain, converters: tuple[Converter, ...]
     signs = torch.ones(groups, len(rows), streams, padded_outputs, dtype=torch.int32, device=device)
     if columns.flip is not None:
         signs[..., :outputs] = columns.flip.transpose(0, 1)
-    constants = [
-        (c.num / c.den, c.origin, c.top, own.zero)
-        for c, own in zip(used, converters, strict=True)
-    ]
+    constants = [(c.num / c.den, c.origin, c.top, own.zero) for c, own in zip(used, converters, strict=True)]
     return Product(
         train,
         cells,

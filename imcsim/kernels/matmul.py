@@ -137,8 +137,7 @@ def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
     if high - low > 1 << 20:
         return None
     levels = torch.arange(low, high + 1, dtype=torch.float64)
-    want = convert(levels, converter)
-    levels32 = levels.float()
+    want = convert(levels, converter).float()
     exact = torch.tensor(converter.num / converter.den, dtype=torch.float32)
     up = torch.tensor(torch.inf)
     slopes = [exact]
@@ -155,25 +154,20 @@ def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
             converter.top,
             converter.ties_up,
         )
-        if twin.zero == converter.zero and torch.equal(
-            _codes(levels32, _Constants((twin,), torch.float32, levels.device)), want.float()
-        ):
+        found = _codes(levels.float().view(-1, 1, 1), _Constants((twin,), torch.float32, levels.device))
+        if twin.zero == converter.zero and torch.equal(found.flatten(), want):
             return twin
     return None
 
 
 def _codes(current: Tensor, constants: _Constants) -> Tensor:
-    """In-place conversion. Shapes: current (..., streams, outputs) or (levels,)."""
-    num, den, origin, top, zero = (
-        constant if constant is None or current.dim() > 1 else constant.flatten()
-        for constant in (constants.num, constants.den, constants.origin, constants.top, constants.zero)
-    )
-    current = current.mul_(num) if current.dim() > 1 else current * num
-    if den is not None:  # in the reference's order: exact ties stay exact
-        current.div_(den)
-    current.add_(origin)
+    """In-place conversion. Shapes: current (..., streams, outputs)."""
+    current.mul_(constants.num)
+    if constants.den is not None:  # in the reference's order: exact ties stay exact
+        current.div_(constants.den)
+    current.add_(constants.origin)
     current = current.add_(0.5).floor_() if constants.ties_up else current.round_()
-    return torch.minimum(current.clamp_(min=0), top, out=current).sub_(zero)
+    return torch.minimum(current.clamp_(min=0), constants.top, out=current).sub_(constants.zero)
 
 
 def _block(

@@ -1,7 +1,7 @@
-"""How long engines take for a layer: a small linear model, with coefficients measured for each instruction set.
+"""How long engines take for a layer: a small linear model with measured coefficients.
 
-``time = sum_i count_i coefficient_i``: counts follow from the layer's shape, coefficients stand in
-``costs.toml``, which `python -m benchmarks.planner` measures and writes.
+``time = sum_i count_i coefficient_i``: counts follow from the layer's shape; the coefficients of each
+instruction set stand in ``costs.toml``, which `python -m benchmarks.planner` measures and writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# mypy: disable-error-code="import-untyped,import-not-found"
 """The GPU kernel: product of one input cycle, converter, shift-and-add in registers (Triton).
 
 A program computes some vectors by some outputs. All cycles of a vector are rows of one tile: an input code is
@@ -33,7 +32,7 @@ def converted_product(  # type: ignore[no-untyped-def]
     signs,  # (groups, reads, streams, padded outputs) int32: -1 where a column is stored flipped
     read_tiles,  # (reads + 1,) int32: the first tile of rows of each read
     digits,  # (cycles, 3) int32: shift, mask and weight of each cycle's digit
-    converters,  # (streams, 4) float32: codes per level, code of zero current, highest code, code counted as 0
+    converters,  # (streams, 4) float32: codes a level, code of zero current, highest, the one counted as 0
     totals,  # (groups, vectors, streams, outputs) int32, written
     vectors,
     outputs,

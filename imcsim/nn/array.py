@@ -377,8 +377,8 @@ class CrossbarArray(nn.Module):
 
         Args:
             dtype: of the input codes.
-            vectors: input vectors about to be sent, which decide whether tables are worth building; None: none
-                are, and the plan is the one for many.
+            vectors: input vectors about to be sent, which count towards tables being worth their building;
+                None: none are sent, and the plan is the one for many.
 
         Returns:
             The plan.

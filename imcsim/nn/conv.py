@@ -112,9 +112,7 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
 
         return self._by_patches(x_int, read, torch.float64)
 
-    def _by_patches(
-        self, x: Tensor, product: Callable[[Tensor, int], Tensor], dtype: torch.dtype
-    ) -> Tensor:
+    def _by_patches(self, x: Tensor, product: Callable[[Tensor, int], Tensor], dtype: torch.dtype) -> Tensor:
         """A product of unfolded patches, a bounded part of the batch at a time.
 
         `product` takes (groups, vectors, inputs) and the part's first sample, and gives (groups, vectors,

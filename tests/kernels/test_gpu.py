@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,7 +75,9 @@ def layer(real: bool) -> Columns:
     return Columns(cells.to(DEVICE), ((0, 128), (128, 200)), (1, 4, 16, 64), (0.0,) * 4)
 
 
-@pytest.mark.parametrize("train", [PulseTrain(8, 1), PulseTrain(7, 1, polarity=True), PulseTrain(8, 2)], ids=str)
+@pytest.mark.parametrize(
+    "train", [PulseTrain(8, 1), PulseTrain(7, 1, polarity=True), PulseTrain(8, 2)], ids=str
+)
 def test_real_cells_keep_60_db(train: PulseTrain) -> None:
     columns = layer(real=True)
     x_int = torch.randint(0, 128, (1, 60, 200), generator=torch.Generator().manual_seed(1)).to(DEVICE)
@@ -104,7 +107,9 @@ CHIPS = {
 
 
 @pytest.mark.parametrize("changes", CHIPS.values(), ids=CHIPS)
-@pytest.mark.parametrize("make", [lambda: nn.Linear(150, 12), lambda: nn.Conv2d(8, 6, 3, padding=1, groups=2)])
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Linear(150, 12), lambda: nn.Conv2d(8, 6, 3, padding=1, groups=2)]
+)
 def test_layers_are_those_of_the_reference(changes: dict, make) -> None:
     torch.manual_seed(0)
     module = make()
@@ -154,10 +159,11 @@ from imcsim.kernels import triton_product as kernel
 
 for levels, tensor_core in ((True, "s32.s8.s8"), (False, "f32.f16.f16")):
     cell = "*i8" if levels else "*fp16"
-    flags = dict(cycles=8, polarity=False, ties_up=False, levels=levels, block_vectors=16, block_outputs=64, block_rows=64)
+    blocks = dict(block_vectors=16, block_outputs=64, block_rows=64)
+    flags = dict(cycles=8, polarity=False, ties_up=False, levels=levels, **blocks)
     kinds = ["*u8", cell, cell, "*i32", "*i32", "*i32", "*fp32", "*i32", *["i32"] * 6]
-    names = kernel.converted_product.arg_names
-    signature = {name: "constexpr" if name in flags else kind for name, kind in zip(names, [*kinds, *[""] * 7])}
+    kinds += ["constexpr"] * len(flags)
+    signature = dict(zip(kernel.converted_product.arg_names, kinds, strict=True))
     options = dict(num_warps=kernel.WARPS, num_stages=kernel.STAGES, enable_fp_fusion=False)
     source = ASTSource(fn=kernel.converted_product, signature=signature, constexprs=flags)
     for arch in (80, 90):
@@ -167,8 +173,9 @@ for levels, tensor_core in ((True, "s32.s8.s8"), (False, "f32.f16.f16")):
 """
 
 
-def test_it_compiles_for_gpus_that_are_not_here() -> None:
+def test_it_compiles_for_gpus_that_are_not_here(tmp_path: Path) -> None:
     """To machine code with tensor cores of bytes and of float16; converters keep their two roundings."""
-    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

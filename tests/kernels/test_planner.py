@@ -72,7 +72,7 @@ def test_counts_are_those_of_the_tables_that_are_built(train: PulseTrain, real: 
         return
     arrays = table.build(layer, train, (EIGHT_BIT,) * 2).arrays
     kind = planner.kind_of_table(layer, train)
-    if kind == "levels" or not isinstance(arrays, LevelTables):  # a sum of few rows may fit though all might not
+    if kind == "levels" or not isinstance(arrays, LevelTables):  # few rows may fit
         assert kind == KINDS[type(arrays)]
         assert planner.row_groups(layer, train, kind) == arrays.group_start[-1]
 
