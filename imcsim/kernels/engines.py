@@ -12,6 +12,7 @@ from torch import Tensor
 from imcsim.errors import EngineError
 from imcsim.functional import mvm
 from imcsim.functional.adc import Converter
+from imcsim.functional.bank import Bank
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
@@ -23,8 +24,6 @@ from imcsim.kernels.serial import Sums, integer_product
 from imcsim.kernels.statistical import ConversionErrors, statistical
 
 ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "triton", "statistical")
-
-SNAPPED = "codes are snapped to levels above a baseline that depends on the input"
 
 Converters = tuple[Converter, ...] | None
 Run = Callable[[Tensor, ReadStream | None], Tensor]
@@ -102,12 +101,13 @@ def choose(
         choice = _on_gpu(job, "asked for" if engine == "triton" else job.loss or "no single product")
         if isinstance(choice, Choice) or engine == "triton":
             return choice
-        return _by_matmul(job, f"{job.loss or 'no single product'}; no GPU kernel: {choice}")
+        return _by_matmul(job, _without(job, "GPU kernel", choice))
     if engine in ("auto", "table"):
-        choice = _why_not_table(job) or _weighed(job, engine, vectors, moving=moving)
+        reason = _why_neither(job) or table.supports(job.columns, job.train, job.converters)
+        choice = reason or _weighed(job, engine, vectors, moving=moving)
         if isinstance(choice, Choice) or engine == "table":
             return choice
-        return _by_matmul(job, f"{job.loss or 'no single product'}; no table: {choice}")
+        return _by_matmul(job, _without(job, "table", choice))
     if engine == "matmul":
         return _by_matmul(job, "asked for")
     return f"{engine!r} is not one of {', '.join(ENGINES)}"
@@ -129,6 +129,10 @@ def _weighed(job: Job, engine: str, vectors: int | None, *, moving: bool) -> Cho
     if vectors is not None and vectors < expected.pays_from and (same_bits or moving):
         return replace(_by_matmul(job, why), until=expected.pays_from)
     return _tabulate(job, why)
+
+
+def _without(job: Job, what: str, why: str) -> str:
+    return f"; no {what}: ".join(dict.fromkeys([job.loss or "no single product", why]))
 
 
 def _by_matmul(job: Job, why: str) -> Choice:
@@ -153,9 +157,7 @@ def _on_gpu(job: Job, why: str) -> Choice | str:
 
 
 def _why_not_gpu(job: Job) -> str | None:
-    if job.snap is not None:
-        return SNAPPED
-    reasons = [gpu.supports(job.columns, job.train, job.converters)]
+    reasons = [_why_neither(job), gpu.supports(job.columns, job.train, job.converters)]
     if job.unit_converter is not None:
         reasons += [gpu.supports(unit, job.train, (job.unit_converter,)) for unit in job.unit_reads]
     return next((reason for reason in reasons if reason is not None), None)
@@ -168,12 +170,17 @@ def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -
     )
 
 
-def _why_not_table(job: Job) -> str | None:
+def _why_neither(job: Job) -> str | None:
+    """What neither tables nor the GPU kernel take."""
+    if job.columns.disturbed is not None:
+        return job.columns.disturbed
+    if job.bank is not None or job.unit_bank is not None:
+        return "converters are not ideal"
     if job.columns.variance is not None:
         return "read noise is drawn at every conversion"
     if job.snap is not None:
-        return SNAPPED
-    return table.supports(job.columns, job.train, job.converters)
+        return "codes are snapped to levels above a baseline that depends on the input"
+    return None
 
 
 def _tabulate(job: Job, why: str) -> Choice | str:
@@ -215,11 +222,16 @@ def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
     unit_converters = None if job.unit_converter is None else (job.unit_converter,)
     unit_snap = None if job.snap is None else (job.unit_baseline,)
 
-    def by(columns: Columns, converters: Converters, snap: tuple[float, ...] | None) -> Sums:
-        return lambda sent, stream: sums(sent, columns, job.train, converters, snap, stream)
+    def by(
+        columns: Columns, converters: Converters, snap: tuple[float, ...] | None, bank: Bank | None
+    ) -> Sums:
+        return lambda sent, stream: sums(sent, columns, job.train, converters, snap, stream, bank=bank)
 
-    main = by(job.columns, job.converters, job.snap)
-    units = [by(unit, unit_converters, unit_snap) for unit in job.unit_reads]
+    main = by(job.columns, job.converters, job.snap, job.bank)
+    units = [
+        by(unit, unit_converters, unit_snap, None if job.unit_bank is None else job.unit_bank.at_read(r))
+        for r, unit in enumerate(job.unit_reads)
+    ]
     return lambda x_int, stream: integer_product(x_int, job, main, units, stream)
 
 
@@ -230,6 +242,7 @@ def _reference_in_blocks(
     converters: tuple[Converter, ...] | None,
     snap: tuple[float, ...] | None,
     stream: ReadStream | None,
+    bank: Bank | None,
 ) -> Tensor:
     """The reference, a bounded number of vectors at a time."""
     groups, vectors, rows = x_int.shape
@@ -238,7 +251,9 @@ def _reference_in_blocks(
         1, matmul.BLOCK_ELEMENTS // (groups * max(len(train.weights) * rows, len(columns.gains) * outputs))
     )
     parts = [
-        mvm.stream_sums(x_int[:, first : first + block], columns, train, converters, snap, stream, first)
+        mvm.stream_sums(
+            x_int[:, first : first + block], columns, train, converters, snap, stream, first, bank
+        )
         for first in range(0, max(vectors, 1), block)
     ]
     return torch.cat(parts, dim=1)

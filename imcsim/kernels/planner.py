@@ -60,14 +60,23 @@ def estimate(columns: Columns, train: PulseTrain) -> Estimate:
     Returns:
         The estimate.
     """
-    isa = table.instruction_set()
-    costs = measured()[isa.name if isa is not None else ""]
     kind = kind_of_table(columns, train)
     return Estimate(
-        seconds(build_counts(columns, train, kind), costs[f"{kind}_build"]),
-        seconds(table_counts(columns, train, kind, MANY), costs[kind]) / MANY,
-        seconds(matmul_counts(columns, train, MANY), costs["matmul"]) / MANY,
+        seconds(build_counts(columns, train, kind), coefficients(f"{kind}_build")),
+        seconds(table_counts(columns, train, kind, MANY), coefficients(kind)) / MANY,
+        seconds(matmul_counts(columns, train, MANY), coefficients("matmul")) / MANY,
     )
+
+
+def coefficients(what: str) -> dict[str, float]:
+    """Coefficients of this processor's instruction set, in ns.
+
+    A set that has float tables in registers shares the kernel for those in memory, which only whole levels too
+    high for bytes take there, with the set that has not.
+    """
+    isa = table.instruction_set()
+    own = measured()[isa.name if isa is not None else ""]
+    return own[what] if what in own else measured()["avx512vbmi"][what]
 
 
 @cache
@@ -77,9 +86,9 @@ def measured() -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def seconds(counts: dict[str, float], coefficients: dict[str, float]) -> float:
-    """``sum_i count_i coefficient_i``, coefficients in ns."""
-    return 1e-9 * sum(count * coefficients[name] for name, count in counts.items())
+def seconds(counts: dict[str, float], each: dict[str, float]) -> float:
+    """``sum_i count_i coefficient_i``, `each` in ns."""
+    return 1e-9 * sum(count * each[name] for name, count in counts.items())
 
 
 def matmul_counts(columns: Columns, train: PulseTrain, vectors: int) -> dict[str, float]:
