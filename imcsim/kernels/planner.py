@@ -71,7 +71,7 @@ def estimate(columns: Columns, train: PulseTrain) -> Estimate:
 def coefficients(what: str) -> dict[str, float]:
     """Coefficients of this processor's instruction set, in ns.
 
-    A set that has float tables in registers shares the kernel for those in memory, which only whole levels too
+    A set with float tables in registers shares the kernel for those in memory, which only whole levels too
     high for bytes take there, with the set that has not.
     """
     isa = table.instruction_set()
