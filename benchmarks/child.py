@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import imcsim
-from benchmarks import parts
+from benchmarks import parts, planner
 from benchmarks.cases import CASES, on_chip, plan_bytes, runner, work_of
 from benchmarks.timing import once
 from imcsim.kernels import simd, table
@@ -82,15 +83,42 @@ def with_avx2(keys: Sequence[str], works: Sequence[str]) -> list[dict[str, Any]]
     return list(parts.ratios("AVX2", keys, works, quick=False))
 
 
-def test_set(threads: int) -> dict[str, Any]:
+def planner_times() -> list[dict[str, Any]]:
+    """The planner's rows for AVX2; torch is held to it by the environment."""
+    return planner.with_only(simd.AVX2)
+
+
+def test_set(threads: int, file: str | None) -> dict[str, Any]:
     """ResNet-20 over the test set on several threads."""
     torch.set_num_threads(threads)
-    return parts.one_test_set(threads, quick=False)
+    return parts.one_test_set(threads, quick=False, file=file)
+
+
+def conversion() -> dict[str, Any]:
+    """Clock time and peak memory of converting and programming the layers of ResNet-50."""
+    model = resnet50_layers()
+    seconds, _ = once(lambda: imcsim.convert(model, CASES["currents"].hardware))
+    weights = sum(p.numel() for p in model.parameters())
+    return {"weights": weights, "s": seconds, "peak_bytes": 1024 * _kilobytes("VmHWM")}
+
+
+def resnet50_layers() -> nn.ModuleList:
+    """The convolutions of ResNet-50 (K. He et al., CVPR 2016, table 1) and its classifier, unconnected."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 7, bias=False)]
+    inputs = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            layers += [nn.Conv2d(inputs, 4 * width, 1, bias=False)] if block == 0 else []
+            layers += [nn.Conv2d(inputs, width, 1, bias=False), nn.Conv2d(width, width, 3, bias=False)]
+            layers += [nn.Conv2d(width, 4 * width, 1, bias=False)]
+            inputs = 4 * width
+    return nn.ModuleList([*layers, nn.Linear(inputs, 1000)])
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    calls: dict[str, Callable[..., Any]] = {f.__name__: f for f in (memory, first_call, with_avx2, test_set)}
+    known = (memory, first_call, with_avx2, planner_times, conversion, test_set)
+    calls: dict[str, Callable[..., Any]] = {f.__name__: f for f in known}
     print(json.dumps(calls[sys.argv[1]](**json.loads(sys.argv[2]))))
 
 

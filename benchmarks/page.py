@@ -58,6 +58,7 @@ def tables(record: Record) -> dict[str, str]:
         "build": _build,
         "first use": _first_use,
         "memory": _memory,
+        "conversion": _conversion,
         "test set": _test_set,
     }
     found = {name: make(record) for name, make in makers.items()}
@@ -222,6 +223,18 @@ def _memory(record: Record) -> str | None:
         own = {row["batch"]: row for row in found if (row["case"], row["work"]) == (case, work)}
         rows.append([MEMORY_TITLES[case], WORKS[work], *(megabytes(own[b]["peak_bytes"]) for b in batches)])
     return markdown_table(["", "work", *(f"batch {b}, MB" for b in batches)], rows)
+
+
+def _conversion(record: Record) -> str | None:
+    rows = [
+        [f"{row['weights'] / 1e6:.1f} M", seconds(row["s"]), f"{row['peak_bytes'] / 1e9:.1f} GB"]
+        for row in select(record, part="conversion")
+    ]
+    return (
+        markdown_table(["weights", "convert and program", "peak memory of the process"], rows)
+        if rows
+        else None
+    )
 
 
 def _test_set(record: Record) -> str:

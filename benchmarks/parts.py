@@ -11,9 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import imcsim
 from benchmarks.cases import (
@@ -37,6 +40,7 @@ from imcsim import zoo
 from imcsim.evaluate import Evaluation
 from imcsim.hardware import Hardware
 from imcsim.kernels import table
+from imcsim.zoo.datasets import as_tensors
 
 Row = dict[str, Any]
 
@@ -118,6 +122,12 @@ def _short(place: tuple[str, int, str]) -> str:
 
 
 # ---- building --------------------------------------------------------------------------------------------
+
+
+def conversion(*, quick: bool) -> Iterator[Row]:
+    """A network of the size of ResNet-50 converted and programmed; it is not run."""
+    if not quick:
+        yield {"part": "conversion", "case": "currents", **in_a_child("conversion", {})}
 
 
 def builds(*, quick: bool) -> Iterator[Row]:
@@ -212,18 +222,26 @@ def _scaled(axis: str, value: int, line: str, chip: Hardware, engine: str, *, qu
 # ---- the whole test set ----------------------------------------------------------------------------------
 
 
-def test_set(*, quick: bool) -> Iterator[Row]:
-    """ResNet-20 over all test images in the package, on one thread and on all cores."""
+def test_set(*, quick: bool, data: Path | None) -> Iterator[Row]:
+    """ResNet-20 over all test images in the package, on one thread and on all cores.
+
+    With `data`, a folder with cifar10_test.npz (uint8 arrays images and labels), over these on all cores too.
+    """
     yield one_test_set(1, quick=quick)
     cores = os.cpu_count() or 1
     if cores > 1 and not quick:
         passive = {"OMP_NUM_THREADS": str(cores), "OMP_WAIT_POLICY": "PASSIVE"}
-        yield in_a_child("test_set", {"threads": cores}, passive)
+        for file in (None, *(() if data is None else (str(data / "cifar10_test.npz"),))):
+            yield in_a_child("test_set", {"threads": cores, "file": file}, passive)
 
 
-def one_test_set(threads: int, *, quick: bool) -> Row:
+def one_test_set(threads: int, *, quick: bool, file: str | None = None) -> Row:
     """The network by itself and on its chip, on so many threads of torch."""
     benchmark = zoo.load("resnet20", n=4 if quick else None)
+    if file is not None:
+        with np.load(file) as arrays:
+            images, labels = as_tensors(arrays["images"], arrays["labels"], None, benchmark.normalise, file)
+        benchmark = replace(benchmark, images=images, labels=labels)
     batches = list(benchmark.batches(size=100))
     job = Work("ResNet-20", benchmark.model, benchmark.calibration[: 4 if quick else 256])
     sim = on_chip(job, CASES["levels_auto"].hardware, quick=quick)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAME = "performance"
 
 
-def measure(*, quick: bool) -> list[dict[str, Any]]:
+def measure(*, quick: bool, data: Path | None = None) -> list[dict[str, Any]]:
     """All rows, printed as they come."""
     keys = (
         ["collapsed", "levels", "levels_auto", "currents", "training", "noise_over_noiseless"]
@@ -43,7 +43,8 @@ def measure(*, quick: bool) -> list[dict[str, Any]]:
         parts.scaling(quick=quick),
         parts.with_avx2(quick=quick),
         parts.first_use(quick=quick),
-        parts.test_set(quick=quick),
+        parts.conversion(quick=quick),
+        parts.test_set(quick=quick, data=data),
     ):
         rows += _said(rows_of_part)
     return rows
@@ -81,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--quick", action="store_true", help="small layers, one call each: a test of the script"
     )
     parser.add_argument("--render", action="store_true", help="only draw figures and tables from the record")
+    parser.add_argument(
+        "--data", type=Path, help="folder of cifar10_test.npz: the test set with these images too"
+    )
     parser.add_argument("--out", type=Path, help="where the page is; docs, or build/quick with --quick")
     args = parser.parse_args(argv)
     args.out = args.out or (ROOT / "build" / "quick" if args.quick else ROOT / "docs")
@@ -89,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.render:
         torch.set_num_threads(1)
         code, facts = code_state(), _facts()
-        rows = measure(quick=args.quick)
+        rows = measure(quick=args.quick, data=args.data)
         write_record(
             NAME,
             rows,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from benchmarks import page, run, timing
+from benchmarks import page, planner, run, timing
 from benchmarks.cases import CASES
 from imcsim import Hardware
+from imcsim.kernels.planner import measured
 from imcsim.results import between_markers, read_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +39,17 @@ def test_quick_run(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert all(table in printed for table in page.tables(found).values())
     assert {path.stem for path in (tmp_path / "images").iterdir()} == set(page.FIGURES)
+
+
+def test_quick_run_of_the_planners_measurement(tmp_path):
+    """What it writes has a coefficient for every count of the model, none negative."""
+    planner.main(["--quick", "--out", str(tmp_path)])
+    (fitted,) = tomllib.loads((tmp_path / "costs.toml").read_text()).values()
+    used = measured()["avx2"]
+    for what, coefficients in fitted.items():
+        assert coefficients.keys() == used[what].keys()
+        assert min(coefficients.values()) >= 0
+    assert read_record(tmp_path / "planner.json").command == "python -m benchmarks.planner --quick"
 
 
 def test_page_says_what_the_record_says(record, text):

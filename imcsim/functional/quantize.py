@@ -66,7 +66,8 @@ def quantize_input(
     """
     scale = full_scale / top_code(bits, signed=signed)
     if bits == 1 and signed:
-        return (x > 0).to(x.dtype).mul_(2).sub_(1).add_(x * 0), scale  # x * 0: what is not finite stays so
+        codes = (x > 0).to(x.dtype).mul_(2).sub_(1)
+        return codes.add_(x, alpha=0), scale  # plus zero times x: what is not finite stays so
     if isinstance(full_scale, Tensor):
         low = -full_scale if signed else torch.zeros_like(full_scale)
         return torch.maximum(torch.minimum(x, full_scale), low).div_(scale).round_(), scale

@@ -10,6 +10,7 @@ from torch import Tensor
 from imcsim.functional.dac import PulseTrain, digits
 from imcsim.functional.mvm import Columns
 from imcsim.kernels.job import Job
+from imcsim.kernels.precision import single_is_exact
 
 _EXACT_FLOAT32 = 1 << 24
 
@@ -94,15 +95,6 @@ def _exact_pieces(w_int: Tensor, input_top: int) -> Collapsed:
             if all(p.abs().sum(-1).max() * input_top < _EXACT_FLOAT32 for p in pieces):
                 return Collapsed(tuple(p.float() for p in pieces), tuple(width * i for i in range(count)))
     return Collapsed((w,), (0,))
-
-
-def single_is_exact(device: torch.device) -> bool:
-    """Whether float32 products keep all 24 bits.
-
-    On a CPU they do unless the user allowed less; on a GPU convolutions may use TF32, or algorithms that
-    round in between.
-    """
-    return device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
 
 
 def _signed_digits(w: Tensor, width: int, count: int) -> list[Tensor]:

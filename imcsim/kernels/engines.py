@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,14 +16,14 @@ from imcsim.functional.bank import Bank
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
-from imcsim.kernels import matmul, table
+from imcsim.kernels import gpu, matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
+from imcsim.kernels.planner import estimate
 from imcsim.kernels.serial import Sums, integer_product
 from imcsim.kernels.statistical import ConversionErrors, statistical
 
-ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "statistical")
-
+ENGINES = ("auto", "reference", "collapsed", "matmul", "table", "triton", "statistical")
 
 Converters = tuple[Converter, ...] | None
 Run = Callable[[Tensor, ReadStream | None], Tensor]
@@ -44,6 +44,7 @@ class Choice:
         finish: the digital corrections that go with `tables`.
         pairs: a weight sits on two word lines (xnor).
         nbytes: memory that the plan holds beside the programmed cells.
+        until: vectors after which another engine is the better one; None: it stays the best.
     """
 
     engine: str
@@ -54,10 +55,17 @@ class Choice:
     finish: table.Finish | None = None
     pairs: bool = False
     nbytes: int = 0
+    until: int | None = None
 
 
 def choose(
-    job: Job, engine: str, dtype: torch.dtype, conversion_errors: ConversionErrors | None = None
+    job: Job,
+    engine: str,
+    dtype: torch.dtype,
+    conversion_errors: ConversionErrors | None = None,
+    *,
+    vectors: int | None = None,
+    moving: bool = False,
 ) -> Choice | str:
     """Choose the engine for a layer.
 
@@ -66,6 +74,8 @@ def choose(
         engine: auto, or the one wanted.
         dtype: of the input codes.
         conversion_errors: what calibration found, for the statistical engine.
+        vectors: input vectors that these cells are known to see; None: many.
+        moving: the cells are soon programmed anew, as in training.
 
     Returns:
         The choice, or the reason why the wanted engine cannot compute the layer.
@@ -87,23 +97,70 @@ def choose(
         return Choice("reference", why, _serial(job, _reference_in_blocks))
     if job.columns.reshapes:
         return f"{job.loss}: only the reference computes it"
-    why_not_table = _why_not_table(job)
-    if engine in ("auto", "table") and why_not_table is None:
-        choice = _tabulate(job, "asked for" if engine == "table" else job.loss or "no single product")
-        if isinstance(choice, Choice):
+    if engine == "triton" or (engine == "auto" and job.columns.cells.is_cuda):
+        choice = _on_gpu(job, "asked for" if engine == "triton" else job.loss or "no single product")
+        if isinstance(choice, Choice) or engine == "triton":
             return choice
-        why_not_table = choice
-    if engine == "table":
-        return why_not_table or "it does not fit a table"
-    if engine in ("auto", "matmul"):
-        why = (
-            "asked for"
-            if engine == "matmul"
-            else "; no table: ".join(dict.fromkeys([job.loss or "no single product", why_not_table or ""]))
-        )
-        sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
-        return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
+        return _by_matmul(job, _without(job, "GPU kernel", choice))
+    if engine in ("auto", "table"):
+        reason = _why_neither(job) or table.supports(job.columns, job.train, job.converters)
+        choice = reason or _weighed(job, engine, vectors, moving=moving)
+        if isinstance(choice, Choice) or engine == "table":
+            return choice
+        return _by_matmul(job, _without(job, "table", choice))
+    if engine == "matmul":
+        return _by_matmul(job, "asked for")
     return f"{engine!r} is not one of {', '.join(ENGINES)}"
+
+
+def _weighed(job: Job, engine: str, vectors: int | None, *, moving: bool) -> Choice | str:
+    """Tables, or matrix products where those are estimated to take less time.
+
+    Where building tables does not pay yet, products do the first vectors; but only where the two agree bit
+    for bit, or cells move anyway, so that a programmed chip does not change its last bits as it is used.
+    """
+    if engine == "table":
+        return _tabulate(job, "asked for")
+    expected = estimate(job.columns, job.train)
+    why = f"{job.loss or 'no single product'}; estimated {expected}"
+    if expected.pays_from is None:
+        return _by_matmul(job, why)
+    same_bits = job.integer_cells and not any(job.columns.baseline)
+    if vectors is not None and vectors < expected.pays_from and (same_bits or moving):
+        return replace(_by_matmul(job, why), until=expected.pays_from)
+    return _tabulate(job, why)
+
+
+def _without(job: Job, what: str, why: str) -> str:
+    return f"; no {what}: ".join(dict.fromkeys([job.loss or "no single product", why]))
+
+
+def _by_matmul(job: Job, why: str) -> Choice:
+    sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
+    return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
+
+
+def _on_gpu(job: Job, why: str) -> Choice | str:
+    reason = _why_not_gpu(job)
+    if reason is not None or job.converters is None:
+        return reason or "no converters"
+
+    def prepared(columns: Columns, converters: tuple[Converter, ...]) -> tuple[Sums, int]:
+        product = gpu.build(columns, job.train, converters)
+        return (lambda sent, _: gpu.stream_sums(sent, product)), product.nbytes
+
+    main, nbytes = prepared(job.columns, job.converters)
+    units = [prepared(unit, (job.unit_converter,))[0] for unit in job.unit_reads if job.unit_converter]
+    return Choice(
+        "triton", why, lambda x, stream: integer_product(x, job, main, units, stream), nbytes=nbytes
+    )
+
+
+def _why_not_gpu(job: Job) -> str | None:
+    reasons = [_why_neither(job), gpu.supports(job.columns, job.train, job.converters)]
+    if job.unit_converter is not None:
+        reasons += [gpu.supports(unit, job.train, (job.unit_converter,)) for unit in job.unit_reads]
+    return next((reason for reason in reasons if reason is not None), None)
 
 
 def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -> Choice:
@@ -113,7 +170,8 @@ def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -
     )
 
 
-def _why_not_table(job: Job) -> str | None:
+def _why_neither(job: Job) -> str | None:
+    """What neither tables nor the GPU kernel take."""
     if job.columns.disturbed is not None:
         return job.columns.disturbed
     if job.bank is not None or job.unit_bank is not None:
@@ -122,7 +180,7 @@ def _why_not_table(job: Job) -> str | None:
         return "read noise is drawn at every conversion"
     if job.snap is not None:
         return "codes are snapped to levels above a baseline that depends on the input"
-    return table.supports(job.columns, job.train, job.converters)
+    return None
 
 
 def _tabulate(job: Job, why: str) -> Choice | str:

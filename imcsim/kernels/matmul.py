@@ -18,6 +18,7 @@ from imcsim.functional.mvm import Columns, conversion_normals, line_normals, rea
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels.banked import BankReader
 from imcsim.kernels.job import reach
+from imcsim.kernels.precision import single_is_exact
 
 BLOCK_ELEMENTS = 1 << 22
 """Partial sums held at a time; bounds memory whatever the batch (16 MB in float32)."""
@@ -94,8 +95,9 @@ class _Constants:
         def column(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=dtype, device=device).unsqueeze(-1)
 
-        self.scale = column([c.num / c.den for c in converters])
-        self.origin = column([c.origin + (0.5 if c.ties_up else 0.0) for c in converters])
+        self.num = column([c.num for c in converters])
+        self.den = None if all(c.den == 1 for c in converters) else column([c.den for c in converters])
+        self.origin = column([c.origin for c in converters])
         self.top = column([c.top for c in converters])
         self.zero = column([c.zero for c in converters])
         self.ties_up = converters[0].ties_up
@@ -117,6 +119,8 @@ def _constants(
             return _Constants(converters, dtype, device)
         return _Constants(converters, dtype, device, BankReader(bank, converters, None, exact=exact))
 
+    if not single_is_exact(device):
+        return real(torch.float64, exact=integer_cells)
     if not integer_cells:
         return real(torch.float64 if dtype == torch.float64 else torch.float32, exact=False)
     if snap is not None or any(columns.baseline) or columns.disturbed is not None:
@@ -155,8 +159,7 @@ def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
     if high - low > 1 << 20:
         return None
     levels = torch.arange(low, high + 1, dtype=torch.float64)
-    want = convert(levels, converter)
-    levels32 = levels.float()
+    want = convert(levels, converter).float()
     exact = torch.tensor(converter.num / converter.den, dtype=torch.float32)
     up = torch.tensor(torch.inf)
     slopes = [exact]
@@ -173,22 +176,20 @@ def float32_twin(converter: Converter, low: int, high: int) -> Converter | None:
             converter.top,
             converter.ties_up,
         )
-        if twin.zero == converter.zero and torch.equal(
-            _codes(levels32, _Constants((twin,), torch.float32, levels.device)), want.float()
-        ):
+        found = _codes(levels.float().view(-1, 1, 1), _Constants((twin,), torch.float32, levels.device))
+        if twin.zero == converter.zero and torch.equal(found.flatten(), want):
             return twin
     return None
 
 
 def _codes(current: Tensor, constants: _Constants) -> Tensor:
-    """In-place conversion. Shapes: current (..., streams, outputs) or (levels,)."""
-    scale, origin, top, zero = constants.scale, constants.origin, constants.top, constants.zero
-    if current.dim() == 1:
-        scale, origin, top, zero = (c.flatten() for c in (scale, origin, top, zero))
-        current = current.clone()
-    current.mul_(scale).add_(origin)
-    current = current.floor_() if constants.ties_up else current.round_()
-    return torch.minimum(current.clamp_(min=0), top, out=current).sub_(zero)
+    """In-place conversion. Shapes: current (..., streams, outputs)."""
+    current.mul_(constants.num)
+    if constants.den is not None:  # in the reference's order: exact ties stay exact
+        current.div_(constants.den)
+    current.add_(constants.origin)
+    current = current.add_(0.5).floor_() if constants.ties_up else current.round_()
+    return torch.minimum(current.clamp_(min=0), constants.top, out=current).sub_(constants.zero)
 
 
 def _read(current: Tensor, constants: _Constants, read: int, normals: Tensor | None) -> Tensor:

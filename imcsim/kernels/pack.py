@@ -53,6 +53,7 @@ class Layout(NamedTuple):
     merged: int  # blocks of vectors whose planes lie side by side in `patterns`
     place: int  # left shift of a pattern
     by_vector: bool  # for float tables: a vector's four planes side by side
+    paired: bool  # a code is the pulses of two word lines, a bit each
 
 
 class Segments(NamedTuple):
@@ -137,6 +138,11 @@ def sum_codes(layout: Layout, codes: NDArray[np.uint8], sums: NDArray[np.int32])
         line[:] = 0
         for row in range(start, stop):
             for i in range(pieces):
+                if layout.paired:
+                    bits = codes[i, row]
+                    for lane in range(lanes):
+                        line[lane] += (np.int32(bits[lane]) & 1) + (np.int32(bits[lane]) >> 1)
+                    continue
                 if layout.whole_bytes:
                     bits = codes[i, row]
                     for lane in range(lanes):
@@ -267,4 +273,23 @@ def layout_arrays(
         planes.merged(place is not None),
         place or 0,
         place is not None,
+        paired=False,
     )
+
+
+def paired(layout: Layout) -> Layout | None:
+    """The layout that packs one code for each pair of complementary word lines: bit 0 drives the first.
+
+    The patterns are the same as from a code for each line, at half the work.
+
+    Args:
+        layout: of the lines one by one.
+
+    Returns:
+        The layout, or None where a group of rows would cut a pair apart.
+    """
+    if layout.digit_bits != 1 or layout.rows.shape[1] % 2 or (layout.reads % 2).any():
+        return None
+    rows = np.ascontiguousarray(layout.rows[:, ::2]) // 2
+    mask, reads = np.full_like(layout.mask, 3), layout.reads // 2
+    return layout._replace(rows=rows, reads=reads, mask=mask, digit_bits=2, magnitude_bits=2, paired=True)

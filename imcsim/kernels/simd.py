@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import llvmlite.binding
@@ -134,6 +135,12 @@ class _FloatsModel(models.PrimitiveModel):
 
 @typeof_impl.register(InstructionSet)
 def _type_of(value: InstructionSet, context: Any) -> SetType:
+    return _set_type(value)
+
+
+@lru_cache
+def _set_type(value: InstructionSet) -> SetType:
+    """Made once: numba asks at every call of a kernel."""
     return SetType(value.lanes, value.index_bits)
 
 

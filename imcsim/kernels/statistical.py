@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 
 from imcsim.functional.bank import EVEN_SQUARE
-from imcsim.kernels.collapsed import Collapsed, effective_weight, noise_variance, single_is_exact
+from imcsim.kernels.collapsed import Collapsed, effective_weight, noise_variance
 from imcsim.kernels.job import Job
+from imcsim.kernels.precision import single_is_exact
 
 ConversionErrors = tuple[tuple[float, ...], ...]
 """Mean square error of one conversion in levels squared, by stream and input cycle."""

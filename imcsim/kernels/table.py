@@ -319,9 +319,14 @@ def conv_stream_sums(
 
     finish = finish or Finish()
     layer_groups, _, outputs = tables.shape
-    lines = 1
+    lines, layout = 1, tables.layout
     if complementary:
-        lines, x_int = 2, torch.stack([x_int > 0, x_int < 0], dim=2).flatten(1, 2).to(torch.uint8)
+        first, second = (x_int > 0).view(torch.uint8), (x_int < 0).view(torch.uint8)
+        pairs = pack.paired(layout)
+        if pairs is not None:
+            layout, x_int = pairs, first.add_(second, alpha=2)
+        else:
+            lines, x_int = 2, torch.stack([first, second], dim=2).flatten(1, 2)
     height, width = geometry.output_size(*x_int.shape[2:])
     pixels = height * width
     image, segments = padded_image(x_int, geometry, tables.planes, layer_groups, (height, width), lines)
@@ -338,9 +343,7 @@ def conv_stream_sums(
             patterns: Any = patterns,
             sums: Any = sums,
         ) -> None:
-            pack.pack_patches(
-                tables.isa, tables.layout, segments, image, start, stop, first, last, patterns, sums
-            )
+            pack.pack_patches(tables.isa, layout, segments, image, start, stop, first, last, patterns, sums)
 
         spread(sums.shape[0] * sums.shape[1], pack_some)
         _run(tables, finish, target, patterns, sums, start, stop, out)

@@ -107,6 +107,7 @@ class CrossbarArray(nn.Module):
         self._cells_seed: int | None = None
         self._pending: dict[str, Tensor] | None = None
         self._plans: dict[torch.dtype, engines.Choice] = {}
+        self._vectors_seen = 0
         check_fit(self.device_model, hardware, self.slicing)
 
     # Inputs
@@ -277,6 +278,7 @@ class CrossbarArray(nn.Module):
                 self._cells_seed = self.seed
             else:
                 self._write()
+        self._vectors_seen = 0
         self.forget_plans()
 
     @property
@@ -329,6 +331,7 @@ class CrossbarArray(nn.Module):
     def program(self, seed: int) -> None:
         """Write the arrays anew, as new: age 0, no compensation."""
         self.seed, self.seconds, self.compensation, self.programmed_by_user = seed, 0.0, None, True
+        self._vectors_seen = 0
         self.forget_plans()
         if self._written is not None:
             self._write()
@@ -336,6 +339,7 @@ class CrossbarArray(nn.Module):
     def age(self, seconds: float, compensation: Compensation | None) -> None:
         """Set the time since the verify read, and what is done about drift."""
         self.seconds, self.compensation = seconds, compensation
+        self._vectors_seen = 0
         self.forget_plans()
 
     # Reading
@@ -455,11 +459,13 @@ class CrossbarArray(nn.Module):
         passed = torch.where(cells > 0, seen / cells, torch.ones_like(cells)) if seen is not cells else 1.0
         return (sigma * passed / self.device_model.window.g_max_S).square()
 
-    def plan(self, dtype: torch.dtype) -> engines.Choice:
+    def plan(self, dtype: torch.dtype, vectors: int | None = None) -> engines.Choice:
         """The engine for this layer and the reason; `sync` first.
 
         Args:
             dtype: of the input codes.
+            vectors: input vectors about to be sent, which count towards tables being worth their building;
+                None: none are sent, and the plan is the one for many.
 
         Returns:
             The plan.
@@ -467,18 +473,29 @@ class CrossbarArray(nn.Module):
         Raises:
             EngineError: the engine asked for cannot compute this layer.
         """
-        if dtype not in self._plans:
-            choice = engines.choose(self.job(), self.engine, dtype, self.conversion_errors)
+        self._vectors_seen += vectors or 0
+        plan = self._plans.get(dtype)
+        if plan is not None and plan.until is not None:  # for few vectors
+            plan = None if vectors is None or self._vectors_seen >= plan.until else plan
+        if plan is None:
+            choice = engines.choose(
+                self.job(),
+                self.engine,
+                dtype,
+                self.conversion_errors,
+                vectors=None if vectors is None else self._vectors_seen,
+                moving=self.training,
+            )
             if isinstance(choice, str):
                 raise EngineError(
                     f"layer {self.name!r}: engine = {self.engine!r} cannot compute it: {choice}; use "
                     "engine = 'auto'"
                 )
-            self._plans[dtype] = choice
-            PLANS.hold(self, sum(plan.nbytes for plan in self._plans.values()))
+            self._plans[dtype] = plan = choice
+            PLANS.hold(self, sum(held.nbytes for held in self._plans.values()))
         else:
             PLANS.touch(self)
-        return self._plans[dtype]
+        return plan
 
     def forget_plans(self) -> None:
         """Recompute what depends on ranges, cells and engine before the next read."""

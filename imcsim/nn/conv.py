@@ -89,9 +89,13 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """One convolution. Torch takes another kernel for one sample alone: two keep to one.
 
+        On a GPU float32 goes by patches: cuDNN's convolutions round in between.
+
         Shapes: (batch, channels, *space) -> (batch, outputs, *space).
         """
         codes = x_int.to(matrix.dtype)
+        if matrix.is_cuda and matrix.dtype == torch.float32:
+            return self.by_vectors(codes, lambda rows, _: rows @ matrix.transpose(1, 2)).to(matrix.dtype)
         alone = steady and codes.shape[0] == 1
         x, stride, padding = self.padded(torch.cat([codes, codes]) if alone else codes)
         weight = matrix.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
@@ -105,6 +109,10 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
     def vectors(self, x_int: Tensor) -> Tensor:
         """Shapes: (batch, channels, *space) -> (groups, batch x windows, channels / groups x kernel)."""
         return self._rows(self._windows(x_int))
+
+    def vector_count(self, x: Tensor) -> int:
+        """Windows of an input, but for its edges."""
+        return x.numel() // self.in_channels // math.prod(self.stride)
 
     def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
@@ -240,6 +248,10 @@ class _Transposed(_CrossbarConv):
         """The inverse of `weight_matrix`."""
         shape = (self.in_channels // self.groups, *self.kernel_size)
         return matrix.unflatten(2, shape).flip([*range(3, 3 + self.spatial)]).transpose(1, 2).flatten(0, 1)
+
+    def vector_count(self, x: Tensor) -> int:
+        """Output positions, but for the edges."""
+        return x.numel() // self.in_channels * math.prod(self.stride)
 
     def padded(self, x: Tensor) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
         """Zeros between samples and around them; an ordinary convolution of stride 1 follows."""

@@ -67,6 +67,10 @@ class CrossbarLayer(nn.Module):
         """Codes (batch, ...) to what drives the word lines, (groups, vectors, inputs)."""
         raise NotImplementedError
 
+    def vector_count(self, x: Tensor) -> int:
+        """About how many vectors an input sends, for the planner."""
+        raise NotImplementedError
+
     def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Codes (batch, ...) to what a product makes of them, (batch, outputs, ...) float64.
 
@@ -77,7 +81,7 @@ class CrossbarLayer(nn.Module):
 
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
-        run = self.array.plan(x_int.dtype).run
+        run = self.array.plan(x_int.dtype, 0).run
         return self.by_vectors(x_int, lambda x, first: run(x, None if stream is None else stream.skip(first)))
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
@@ -142,7 +146,7 @@ class CrossbarLayer(nn.Module):
         Shapes: inputs (batch, ...); returns (batch, outputs, ...), of the codes' dtype.
         """
         array, dtype = self.array, inputs.codes[0].dtype
-        plan, written = array.plan(dtype), array.written
+        plan, written = self.plan_for(inputs), array.written
         bias, terms = self.output_bias(), written.codes.terms
         if plan.product is None and not all(bool(codes.sum().isfinite()) for codes in inputs.codes):
             raise InputError(
@@ -158,6 +162,11 @@ class CrossbarLayer(nn.Module):
         if bias is not None:
             out += bias.double()
         return out.to(dtype)
+
+    def plan_for(self, inputs: InputCodes) -> Choice:
+        """The engine for these inputs, which count as sent."""
+        vectors = sum(self.vector_count(codes) for codes in inputs.codes)
+        return self.array.plan(inputs.codes[0].dtype, vectors)
 
     def run_passes(self, inputs: InputCodes, plan: Choice, *, plain: bool) -> list[Tensor]:
         """The scaled product of each pass. `plain`: one pass, one term, no zero points.

@@ -42,6 +42,10 @@ class VectorLayer(CrossbarLayer):
         """Shapes: (*, inputs) -> (1, vectors, inputs)."""
         return x_int.reshape(1, -1, self.in_features)
 
+    def vector_count(self, x: Tensor) -> int:
+        """Vectors of an input."""
+        return x.numel() // self.in_features
+
     def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Shapes: (*, inputs) -> (*, outputs)."""
         out = product(self.vectors(x_int), 0)

@@ -74,7 +74,7 @@ class GatedProduct(torch.autograd.Function):
         inputs: InputCodes,
     ) -> Tensor:
         """Both passes on the chip."""
-        plan, terms = layer.array.plan(x.dtype), layer.array.written.codes.terms
+        plan, terms = layer.plan_for(inputs), layer.array.written.codes.terms
         passes = layer.run_passes(inputs, plan, plain=False)
         first, second = (layer.sum_terms(out, terms) if terms > 1 else out for out in passes)
         parts = [code * scale for code, scale in zip(inputs.codes, inputs.scale, strict=True)]

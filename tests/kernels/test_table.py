@@ -168,13 +168,20 @@ def test_xnor_convolution_drives_a_line_for_each_sign(isa: simd.InstructionSet) 
     geometry = table.Geometry((3, 3), padding=(1, 1))
     cells = torch.randint(0, 2, (1, 1, 54, 4), generator=generator)
     columns = Columns(cells, ((0, 30), (30, 54)), (1,), (0.0,))
-    converter = Converter(7, 30, 0, 7, ties_up=True)
+    converter = Converter(1, 4, 0, 7, ties_up=True)
     patches = F.unfold(image.double(), 3, padding=1).transpose(1, 2).reshape(1, -1, 27)
     lines = torch.stack([patches > 0, patches < 0], dim=-1).flatten(-2).int()
     train = PulseTrain(1, 1)
     expected = reference(lines, columns, train, (converter,)).reshape(2, 8, 9, 4).permute(0, 3, 1, 2)
     tables = table.build(columns, train, (converter,), isa)
     assert torch.equal(table.conv_stream_sums(image, geometry, tables, complementary=True), expected)
+    coefficients = torch.arange(8, dtype=torch.float64).view(2, 1, 4)
+    counted = (
+        torch.stack([lines[..., :30].sum(-1), lines[..., 30:].sum(-1)], -1).double() @ coefficients[:, 0]
+    )
+    finish = table.Finish(coefficients=coefficients)
+    found = table.conv_stream_sums(image, geometry, tables, finish, complementary=True)
+    assert torch.equal(found - expected, counted.reshape(2, 8, 9, 4).permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
