@@ -11,7 +11,7 @@ from imcsim.hardware import Hardware
 from imcsim.kernels.cache import set_plan_memory
 from imcsim.ppa import estimate
 from imcsim.presets import load_hardware
-from imcsim.program import age, program, seed_reads
+from imcsim.program import age, program, seed_reads, write_report
 from imcsim.storage import load, save
 from imcsim.summary import summary
 
@@ -36,5 +36,6 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "write_report",
     "zoo",
 ]

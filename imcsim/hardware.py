@@ -71,8 +71,19 @@ class ProportionalProgramming(Table):
     sigma: float = Field(ge=0)
 
 
+class WriteVerifyProgramming(Table):
+    """Pulses and reads of the card's switching model, until a cell is within tolerance of its target."""
+
+    kind: Literal["write_verify"] = "write_verify"
+    tolerance: float = Field(gt=0, le=1, description="half width, a fraction of g_max - g_min")
+    max_pulses: int = Field(ge=1, description="pulses a cell may get in one try")
+    retries: int = Field(0, ge=0, description="further tries, each from an erased cell")
+    read_s: float = Field(1e-7, ge=0, description="time of one read, seconds")
+
+
 Programming = Annotated[
-    CardProgramming | NoProgramming | RangeProgramming | ProportionalProgramming, Field(discriminator="kind")
+    CardProgramming | NoProgramming | RangeProgramming | ProportionalProgramming | WriteVerifyProgramming,
+    Field(discriminator="kind"),
 ]
 
 
@@ -510,7 +521,7 @@ def _choices(message: str) -> list[str]:
     return message.split("'")[1::2]
 
 
-_UNION_BRANCHES = {"int", "float", "bool", "card", "none", "range", "proportional"}
+_UNION_BRANCHES = {"int", "float", "bool", "card", "none", "range", "proportional", "write_verify"}
 
 
 def _clean(loc: tuple[int | str, ...]) -> list[str]:

@@ -11,8 +11,11 @@ from imcsim.devices.model import DeviceModel, DeviceValidityWarning, Programming
 from imcsim.devices.noise import NOISE
 from imcsim.devices.points import residual
 from imcsim.devices.programming import PROGRAMMING, SPREAD
+from imcsim.devices.switching import SWITCHING
+from imcsim.devices.write_verify import WriteReport, WriteResult, bind_write_verify, write_verify
 
 EQUATIONS = {
+    "switching": SWITCHING,
     "programming": PROGRAMMING,
     "spread": SPREAD,
     "drift": DRIFT,
@@ -28,10 +31,14 @@ __all__ = [
     "DeviceValidityWarning",
     "ProgrammingSpec",
     "Window",
+    "WriteReport",
+    "WriteResult",
     "available",
+    "bind_write_verify",
     "column_factors",
     "global_factor",
     "load",
     "programming_spec",
     "residual",
+    "write_verify",
 ]

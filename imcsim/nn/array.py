@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from imcsim.devices import column_factors, global_factor
+from imcsim.devices import WriteReport, column_factors, global_factor
 from imcsim.errors import CalibrationError, EngineError, MappingError
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.encode import Slicing
@@ -89,6 +89,7 @@ class CrossbarArray(nn.Module):
         self.observer: Callable[[Tensor], None] | None = None
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
+        self.write_report: WriteReport | None = None
         self._written: Written | None = None
         self._pending: dict[str, Tensor] | None = None
         self._plans: dict[torch.dtype, engines.Choice] = {}
@@ -214,11 +215,13 @@ class CrossbarArray(nn.Module):
             return
         draw = partial(keyed_generator, self.seed, self.name)
         lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
-        self.cells = self.device_model.program(self.target_conductance(), draw, **lines)
+        log: list[WriteReport] = []
+        self.cells = self.device_model.program(self.target_conductance(), draw, **lines, log=log.append)
         if self.has_unit_column:
             self.unit_cells = self.device_model.program(
-                self._unit_target(), lambda purpose: draw(f"unit column {purpose}"), **lines
+                self._unit_target(), lambda purpose: draw(f"unit column {purpose}"), **lines, log=log.append
             )
+        self.write_report = sum(log, WriteReport()) if log else None
 
     @property
     def has_unit_column(self) -> bool:
