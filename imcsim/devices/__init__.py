@@ -5,6 +5,7 @@ from __future__ import annotations
 from imcsim.devices.base import Window
 from imcsim.devices.card import DRIFT, DeviceCard
 from imcsim.devices.compensation import column_factors, global_factor
+from imcsim.devices.fitting import Fit, fit
 from imcsim.devices.iv import IV
 from imcsim.devices.library import available, load
 from imcsim.devices.model import DeviceModel, DeviceValidityWarning, ProgrammingSpec, programming_spec
@@ -29,6 +30,7 @@ __all__ = [
     "DeviceCard",
     "DeviceModel",
     "DeviceValidityWarning",
+    "Fit",
     "ProgrammingSpec",
     "Window",
     "WriteReport",
@@ -36,6 +38,7 @@ __all__ = [
     "available",
     "bind_write_verify",
     "column_factors",
+    "fit",
     "global_factor",
     "load",
     "programming_spec",

@@ -1,4 +1,4 @@
-"""Write-verify as a process: pulse, read, compare, until a cell is within tolerance or its pulses are spent."""
+"""Write-verify as a process: pulse, read, compare, until a cell is within tolerance."""
 
 from __future__ import annotations
 
@@ -133,9 +133,10 @@ class WriteResult:
 class WriteVerify(ProgrammingEquation):
     """Programming by write-verify, bound to a card's switching and read noise.
 
-    A cell starts erased (x = 0). It is read with the card's white noise; within ``tolerance (g_max - g_min)`` of its
-    target it is done, else it gets one pulse towards it and is read again. One that has spent `max_pulses` is erased
-    by as many down pulses as cross the range and tried again, `retries` times; then it is left as it is.
+    A cell starts erased (x = 0). It is read with the card's white noise; within ``tolerance (g_max - g_min)``
+    of its target it is done, else it gets one pulse towards it and is read again. One that has spent
+    `max_pulses` is erased by as many down pulses as cross the range and tried again, `retries` times; then it
+    is left as it is.
 
     Attributes:
         tolerance_norm: half width of what is accepted, a fraction of g_max - g_min.
@@ -146,9 +147,9 @@ class WriteVerify(ProgrammingEquation):
         white: of the card.
 
     Notes:
-        The error that is left is an outcome, not a parameter. A pulse's energy takes the conductance before it, at the
-        pulse's voltage and linear. A card's device-to-device spread of g_max and g_min is not applied: verification
-        sees and corrects it.
+        The error that is left is an outcome, not a parameter. A pulse's energy takes the conductance before
+        it, at the pulse's voltage and linear. A card's device-to-device spread of g_max and g_min is not
+        applied: verification sees and corrects it.
     """
 
     needs_siemens: ClassVar[bool] = True
@@ -167,7 +168,8 @@ class WriteVerify(ProgrammingEquation):
             DeviceError: always.
         """
         raise DeviceError(
-            "the error of write-verify comes out of the process; call imcsim.devices.write_verify and look at it"
+            "the error of write-verify comes out of the process; call imcsim.devices.write_verify and look "
+            "at it"
         )
 
     def write(self, target_S: Tensor, window: Window, rng: np.random.Generator) -> Tensor:  # noqa: D102
@@ -211,7 +213,8 @@ class WriteVerify(ProgrammingEquation):
         Args:
             target_S: conductance aimed at.
             window: g_min and g_max.
-            rng: generator: device-to-device parameters, then a read and a pulse of the cells still at work, in turn.
+            rng: generator: device-to-device parameters, then a read and a pulse of the cells still at work,
+                in turn.
 
         Returns:
             Every cell's outcome.
@@ -323,7 +326,8 @@ def bind_write_verify(
     """
     if card.switching is None:
         raise DeviceError(
-            f"programming kind = 'write_verify' needs a switching model, but card {card.name!r} has no [switching]; "
+            f"programming kind = 'write_verify' needs a switching model, but card {card.name!r} has no "
+            "[switching]; "
             "use a card that has one (imcsim devices list shows it), fit one with imcsim.devices.fit, or set "
             "programming = { kind = 'card' }"
         )
@@ -379,7 +383,8 @@ def write_verify(
         Every cell's outcome; `.report()` has the sums.
 
     Raises:
-        DeviceError: no switching model, a number out of range, targets that are not conductances of the device.
+        DeviceError: no switching model, a number out of range, targets that are not conductances of the
+            device.
         FileMissingError: no such card.
     """
     device = load(card) if isinstance(card, str) else card

@@ -1,4 +1,4 @@
-"""What every switching model is: a state of each cell, pulses of two polarities, and the conductance that results."""
+"""What every switching model is: a state of each cell, and pulses of two polarities that move it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Pulse(BaseModel):
 class SwitchingEquation(Equation):
     """How pulses move the conductance of a cell.
 
-    The state x of a cell is a number from 0 (least conducting) to 1. `up` pulses raise it, `down` pulses lower
-    it. All tensors are float64, of any shape, one element a cell.
+    The state x of a cell is a number from 0 (least conducting) to 1. `up` pulses raise it, `down` pulses
+    lower it. All tensors are float64, of any shape, one element a cell.
 
-    A subclass gives `moved`; one whose conductance is not linear in x gives `conductance_S` and `state_of` too.
+    A subclass gives `moved`; one whose conductance is not linear in x gives `conductance_S` and `state_of`
+    too.
 
     Attributes:
         up: the pulse that raises the conductance (LTP, set).

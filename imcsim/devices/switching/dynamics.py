@@ -39,8 +39,10 @@ class DynamicSwitching(SteppedEquation):
         low, high = self.own_ends_S()
         if window.g_min_S < low * (1 - 1e-6) or window.g_max_S > high * (1 + 1e-6):
             raise DeviceError(
-                f"switching equation {self.equation!r} conducts from {low:g} to {high:g} S, but the array's cells "
-                f"from {window.g_min_S:g} to {window.g_max_S:g}; set device.g_max_S and device.on_off_ratio within"
+                f"switching equation {self.equation!r} conducts from {low:g} to {high:g} S, but the array's "
+                "cells "
+                f"from {window.g_min_S:g} to {window.g_max_S:g}; set device.g_max_S and device.on_off_ratio "
+                "within"
             )
 
     def one(self, x: Tensor, up: Tensor, cells: Cells) -> Tensor:  # noqa: D102
@@ -74,7 +76,7 @@ class DynamicSwitching(SteppedEquation):
 
 
 class _SeriesResistance(DynamicSwitching):
-    """A conducting and an insulating part in series: R = R_on x + R_off (1 - x), x the share that conducts."""
+    """A conducting and an insulating part in series: R = R_on x + R_off (1 - x)."""
 
     r_on_ohm: float = Field(gt=0)
     r_off_ohm: float = Field(gt=0)
@@ -85,13 +87,13 @@ class _SeriesResistance(DynamicSwitching):
             raise ValueError(f"r_off_ohm = {self.r_off_ohm:g} is not above r_on_ohm = {self.r_on_ohm:g}")
         return self
 
-    def own_ends_S(self) -> tuple[float, float]:  # noqa: D102
+    def own_ends_S(self) -> tuple[float, float]:
         return 1 / self.r_off_ohm, 1 / self.r_on_ohm
 
-    def conductance_S(self, x: Tensor, window: Window, cells: Cells) -> Tensor:  # noqa: D102
+    def conductance_S(self, x: Tensor, window: Window, cells: Cells) -> Tensor:
         return 1 / (self.r_off_ohm + (self.r_on_ohm - self.r_off_ohm) * x)
 
-    def state_of(self, g_S: Tensor, window: Window, cells: Cells) -> Tensor:  # noqa: D102
+    def state_of(self, g_S: Tensor, window: Window, cells: Cells) -> Tensor:
         low, high = self.own_ends_S()
         return (1 / g_S.clamp(low, high) - self.r_off_ohm) / (self.r_on_ohm - self.r_off_ohm)
 
@@ -103,11 +105,11 @@ class VTEAMSwitching(_SeriesResistance):
     w from 0 (R_on) to d (R_off), x = 1 - w / d. v_on < 0 < v_off, k_on < 0 < k_off.
 
     Notes:
-        No window function: a boundary moves at one speed until it stops at its end, as in the public code that the
-        constants are from.
+        No window function: a boundary moves at one speed until it stops at its end, as in the public code
+        that the constants are from.
 
-    References: S. Kvatinsky, M. Ramadan, E. G. Friedman, A. Kolodny, "VTEAM: A general model for voltage-controlled
-        memristors", IEEE TCAS-II 2015, DOI 10.1109/TCSII.2015.2433536.
+    References: S. Kvatinsky, M. Ramadan, E. G. Friedman, A. Kolodny, "VTEAM: A general model for
+        voltage-controlled memristors", IEEE TCAS-II 2015, DOI 10.1109/TCSII.2015.2433536.
     """
 
     equation: Literal["vteam"] = "vteam"
@@ -134,15 +136,15 @@ class IonDriftSwitching(_SeriesResistance):
     dx/dt = mu R_on / d^2 i F(x), i = v / (R_on x + R_off (1 - x)), F the window; nothing below the threshold.
 
     Attributes:
-        window: `joglekar` F = 1 - (2 x - 1)^(2p), 0 at both ends; `biolek` F = 1 - (x - s)^(2p), s = 1 for falling
-            current else 0: 0 only at the end that is approached; `none` F = 1.
+        window: `joglekar` F = 1 - (2 x - 1)^(2p), 0 at both ends; `biolek` F = 1 - (x - s)^(2p), s = 1 for
+            falling current else 0: 0 only at the end that is approached; `none` F = 1.
 
     Notes:
         With Joglekar's window a cell that has reached an end never leaves it.
 
-    References: D. B. Strukov, G. S. Snider, D. R. Stewart, R. S. Williams, "The missing memristor found", Nature 2008,
-        DOI 10.1038/nature06932; Y. N. Joglekar, S. J. Wolf, Eur. J. Phys. 2009, DOI 10.1088/0143-0807/30/4/001;
-        Z. Biolek, D. Biolek, V. Biolkova, Radioengineering 18, 2009.
+    References: D. B. Strukov, G. S. Snider, D. R. Stewart, R. S. Williams, "The missing memristor found",
+        Nature 2008, DOI 10.1038/nature06932; Y. N. Joglekar, S. J. Wolf, Eur. J. Phys. 2009, DOI
+        10.1088/0143-0807/30/4/001; Z. Biolek, D. Biolek, V. Biolkova, Radioengineering 18, 2009.
     """
 
     equation: Literal["ion_drift"] = "ion_drift"

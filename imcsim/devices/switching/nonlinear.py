@@ -16,16 +16,16 @@ from imcsim.devices.switching.base import Cells, SwitchingEquation
 from imcsim.errors import DeviceError
 
 MAX_LABEL = 10.0
-"""Labels above 10.10 have no curve: the largest distance 0.07 sqrt(2) NL from the straight line is below 1."""
+"""Labels from 10.10 on have no curve: its distance 0.07 sqrt(2) NL from the straight line is below 1."""
 SMALL = 1e-3
-"""Below this label the curve is a parabola to 1e-8, ``max (f - x) = 1 / (8 a)``, and the exact form cancels."""
+"""Below this label the curve is a parabola, ``max (f - x) = 1 / (8 a)`` to 1e-8; the exact form cancels."""
 
 
 def normalised_a(label: float) -> float:
     """NeuroSim's rule from a non-linearity label to the normalised parameter A of its update curve.
 
-    With ``f(x) = (1 - exp(-x / a)) / (1 - exp(-1 / a))``, a solves ``max_x (f(x) - x) = 0.07 sqrt(2) |NL|``. The
-    maximum is ``1 / D - a + a ln(a D)``, ``D = 1 - exp(-1 / a)``.
+    With ``f(x) = (1 - exp(-x / a)) / (1 - exp(-1 / a))``, a solves ``max_x (f(x) - x) = 0.07 sqrt(2) |NL|``.
+    The maximum is ``1 / D - a + a ln(a D)``, ``D = 1 - exp(-1 / a)``.
 
     Args:
         label: NL, of either sign, up to 10 in magnitude.
@@ -39,11 +39,13 @@ def normalised_a(label: float) -> float:
     Notes:
         NeuroSim reads a from a table in steps of 0.01; here the equation behind it is solved, to 1e-12.
 
-    References: P.-Y. Chen, X. Peng, S. Yu, "NeuroSim+", IEDM 2017, DOI 10.1109/IEDM.2017.8268337, and the manual
-        of MLP+NeuroSim V3.0 with its table Nonlinearity-NormA.
+    References: P.-Y. Chen, X. Peng, S. Yu, "NeuroSim+", IEDM 2017, DOI 10.1109/IEDM.2017.8268337, and the
+        manual of MLP+NeuroSim V3.0 with its table Nonlinearity-NormA.
     """
     if not math.isfinite(label) or abs(label) > MAX_LABEL:
-        raise DeviceError(f"non-linearity label NL = {label!r}: a number from -{MAX_LABEL:g} to {MAX_LABEL:g}")
+        raise DeviceError(
+            f"non-linearity label NL = {label!r}: a number from -{MAX_LABEL:g} to {MAX_LABEL:g}"
+        )
     if label == 0:
         return math.inf
     goal = 0.07 * math.sqrt(2) * abs(label)
@@ -107,10 +109,11 @@ class NeuroSimSwitching(SwitchingEquation):
         nl_sigma: device-to-device variation: standard deviation of both labels.
 
     Notes:
-        The manual prints ``G_LTD = -B (1 - exp((P - Pmax) / A)) + Gmax``. With A of the label's sign that is the
-        mirror image of what NeuroSim's program computes (Cell.cpp, RealDevice::Write), which walks the first
-        equation backwards; the two differ by the sign of A. The program's reading is taken: published labels and
-        accuracies are its own, and a device such as Ag:a-Si (2.4 / -4.88) is asymmetric only in it.
+        The manual prints ``G_LTD = -B (1 - exp((P - Pmax) / A)) + Gmax``. With A of the label's sign that is
+        the mirror image of what NeuroSim's program computes (Cell.cpp, RealDevice::Write), which walks the
+        first equation backwards; the two differ by the sign of A. The program's reading is taken: published
+        labels and accuracies are its own, and a device such as Ag:a-Si (2.4 / -4.88) is asymmetric only in
+        it.
 
     References: as `normalised_a`.
     """

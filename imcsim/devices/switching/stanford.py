@@ -19,15 +19,16 @@ class StanfordPKUSwitching(DynamicSwitching):
 
     I = I0 exp(-gap / g0) sinh(V / V0);  T = T0 + |V I| R_th;
     dgap/dt = -v0 exp(-E_a / k T) sinh(gamma a0 / t_ox V / (k T / q)), gamma = gamma0 - beta (gap / 1 nm)^3,
-    and nothing below the field gamma |V| / t_ox = F_min. x = (gap_max - gap) / (gap_max - gap_min); the conductance
-    is I / V at the read voltage.
+    and nothing below the field gamma |V| / t_ox = F_min. x = (gap_max - gap) / (gap_max - gap_min); the
+    conductance is I / V at the read voltage.
 
     Notes:
-        The model's own random walk of the gap (delta_g) is left out; cycle-to-cycle variation is that of every model
-        here. Constants from public code, whose velocity has no window: the gap is cut at its ends.
+        The model's own random walk of the gap (delta_g) is left out; cycle-to-cycle variation is that of
+        every model here. Constants from public code, whose velocity has no window: the gap is cut at its
+        ends.
 
-    References: Z. Jiang, S. Yu, Y. Wu, J. H. Engel, X. Guan, H.-S. P. Wong, "Verilog-A compact model for oxide-based
-        resistive random access memory (RRAM)", SISPAD 2014, DOI 10.1109/SISPAD.2014.6931558.
+    References: Z. Jiang, S. Yu, Y. Wu, J. H. Engel, X. Guan, H.-S. P. Wong, "Verilog-A compact model for
+        oxide-based resistive random access memory (RRAM)", SISPAD 2014, DOI 10.1109/SISPAD.2014.6931558.
     """
 
     equation: Literal["stanford_pku"] = "stanford_pku"

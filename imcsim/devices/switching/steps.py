@@ -19,7 +19,8 @@ class StepParameters(SwitchingEquation):
     Attributes:
         step_up: the largest step of an up pulse; what a state takes of it is the rule's.
         step_down: likewise.
-        step_sigma_norm: standard deviation of ln(step), drawn for each cell and polarity; the mean step stays.
+        step_sigma_norm: standard deviation of ln(step), drawn for each cell and polarity; the mean step
+            stays.
     """
 
     step_up: float = Field(gt=0, le=1)
@@ -71,7 +72,8 @@ class SoftBoundsSwitching(StepParameters):
     def full_pulses(self) -> tuple[int, int]:
         """Pulses that cross 99 % of the range."""
         return tuple(  # type: ignore[return-value]
-            1 if s >= 1 else math.ceil(math.log(0.01) / math.log1p(-s)) for s in (self.step_up, self.step_down)
+            1 if s >= 1 else math.ceil(math.log(0.01) / math.log1p(-s))
+            for s in (self.step_up, self.step_down)
         )
 
     def moved(self, x: Tensor, pulses: Tensor, up: Tensor, cells: Cells) -> Tensor:  # noqa: D102
@@ -86,7 +88,7 @@ class _StateSteps(StepParameters, SteppedEquation):
         """What of its step a cell takes. Shapes: all alike."""
         raise NotImplementedError
 
-    def one(self, x: Tensor, up: Tensor, cells: Cells) -> Tensor:  # noqa: D102
+    def one(self, x: Tensor, up: Tensor, cells: Cells) -> Tensor:
         step = self.steps(x, up, cells) * self.share(x, up)
         return x + torch.where(up, step, -step)
 
@@ -109,9 +111,9 @@ class ExponentialSwitching(_StateSteps):
 
     x' = x +- step max(0, 1 - A exp(+- gamma z)), z = a (2 x - 1) + b, with A and gamma of the polarity.
 
-    References: M. J. Rasch et al., "A flexible and fast PyTorch toolkit for simulating training and inference on
-        analog crossbar arrays", AICAS 2021, DOI 10.1109/AICAS51828.2021.9458494 (device ExpStep); T. Gokmen,
-        W. Haensch, Frontiers in Neuroscience 2020, DOI 10.3389/fnins.2020.00103.
+    References: M. J. Rasch et al., "A flexible and fast PyTorch toolkit for simulating training and inference
+        on analog crossbar arrays", AICAS 2021, DOI 10.1109/AICAS51828.2021.9458494 (device ExpStep); T.
+        Gokmen, W. Haensch, Frontiers in Neuroscience 2020, DOI 10.3389/fnins.2020.00103.
     """
 
     equation: Literal["exponential"] = "exponential"
@@ -130,7 +132,9 @@ class ExponentialSwitching(_StateSteps):
 
 
 class PowerSwitching(_StateSteps):
-    """Steps that go with a power of what is left: x' = x + step_up (1 - x)^gamma_up, x - step_down x^gamma_down.
+    """Steps that go with a power of what is left.
+
+    x' = x + step_up (1 - x)^gamma_up, x' = x - step_down x^gamma_down.
 
     References: as `ExponentialSwitching` (device PowStep).
     """

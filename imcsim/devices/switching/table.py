@@ -16,8 +16,8 @@ from imcsim.devices.switching.base import Cells, SwitchingEquation
 class TableSwitching(SwitchingEquation):
     """Measured pulse curves (columns pulse, up_S, down_S), linear in between, along which a cell moves.
 
-    Row k is the conductance after k pulses: `up_S` rises from the low end, `down_S` falls from the high end. Both
-    are scaled to the cell's own range by their first and last values.
+    Row k is the conductance after k pulses: `up_S` rises from the low end, `down_S` falls from the high end.
+    Both are scaled to the cell's own range by their first and last values.
     """
 
     equation: Literal["table"] = "table"
@@ -28,7 +28,9 @@ class TableSwitching(SwitchingEquation):
     def _columns(self) -> TableSwitching:
         check_columns(self.table, ("pulse", "up_S", "down_S"), "pulse")
         if self.table["pulse"][0] != 0:
-            raise ValueError(f"column pulse starts at {self.table['pulse'][0]:g}, but at 0 before the first pulse")
+            raise ValueError(
+                f"column pulse starts at {self.table['pulse'][0]:g}, but at 0 before the first pulse"
+            )
         for name, sign, word in (("up_S", 1, "increase"), ("down_S", -1, "decrease")):
             if any(sign * (b - a) <= 0 for a, b in itertools.pairwise(self.table[name])):
                 raise ValueError(f"column {name} must {word} from row to row; smooth the curve before")
