@@ -7,8 +7,10 @@ from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
+from imcsim.handover import export_arrays, import_arrays
 from imcsim.hardware import Hardware
 from imcsim.kernels.cache import set_plan_memory
+from imcsim.mitigation import mitigation_cost
 from imcsim.ppa import estimate
 from imcsim.presets import load_hardware
 from imcsim.program import age, program, seed_reads, write_report
@@ -29,8 +31,11 @@ __all__ = [
     "devices",
     "estimate",
     "evaluate",
+    "export_arrays",
+    "import_arrays",
     "load",
     "load_hardware",
+    "mitigation_cost",
     "program",
     "save",
     "seed_reads",

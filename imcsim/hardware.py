@@ -16,7 +16,6 @@ import tomli_w
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -24,6 +23,7 @@ from pydantic import (
 
 from imcsim.costs import Component, Tile
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
+from imcsim.hardware_tables import CardProgramming, Mitigation, Programming, Table
 
 MAX_BITS = 16
 """Widest weight or input code: products and sums stay exact in float64."""
@@ -31,60 +31,6 @@ MAX_BITS = 16
 
 def _tuple_if_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-class Table(BaseModel):
-    """A table of the description: frozen, strict types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise HardwareError(
-            f"a hardware description is frozen, but {name} = {value!r} was assigned; make a changed copy "
-            "with Hardware.replace"
-        )
-
-
-class CardProgramming(Table):
-    """Programming error as the device card says."""
-
-    kind: Literal["card"] = "card"
-
-
-class NoProgramming(Table):
-    """Cells take exactly the conductance asked for."""
-
-    kind: Literal["none"] = "none"
-
-
-class RangeProgramming(Table):
-    """Normal error of standard deviation ``sigma (g_max - g_min)`` on every cell."""
-
-    kind: Literal["range"] = "range"
-    sigma: float = Field(ge=0)
-
-
-class ProportionalProgramming(Table):
-    """Normal error of standard deviation ``sigma g`` on every cell."""
-
-    kind: Literal["proportional"] = "proportional"
-    sigma: float = Field(ge=0)
-
-
-class WriteVerifyProgramming(Table):
-    """Pulses and reads of the card's switching model, until a cell is within tolerance of its target."""
-
-    kind: Literal["write_verify"] = "write_verify"
-    tolerance: float = Field(gt=0, le=1, description="half width, a fraction of g_max - g_min")
-    max_pulses: int = Field(ge=1, description="pulses a cell may get in one try")
-    retries: int = Field(0, ge=0, description="further tries, each from an erased cell")
-    read_s: float = Field(1e-7, ge=0, description="time of one read, seconds")
-
-
-Programming = Annotated[
-    CardProgramming | NoProgramming | RangeProgramming | ProportionalProgramming | WriteVerifyProgramming,
-    Field(discriminator="kind"),
-]
 
 
 class Device(Table):
@@ -299,6 +245,7 @@ class Hardware(Table):
     weights: Weights = Weights()
     inputs: Inputs = Inputs()
     adc: Adc | None = None
+    mitigation: Mitigation = Mitigation()
     tile: Tile | None = None
     components: dict[str, Component] = Field(default_factory=dict)
 
@@ -362,6 +309,12 @@ class Hardware(Table):
                 )
         if adc is not None:
             self._check_adc(adc)
+        self.mitigation.check(
+            encoding=weights.encoding,
+            readout=array.readout,
+            columns=array.cols,
+            wires=array.word_line_ohm > 0 or array.bit_line_ohm > 0,
+        )
         for path, values, instead in _NOT_YET:
             table, field = path.split(".")
             owner = getattr(self, table)

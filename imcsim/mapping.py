@@ -17,11 +17,12 @@ class Placement:
     are driven at a time.
 
     Attributes:
-        arrays: physical arrays.
+        arrays: physical arrays, copies included.
         row_blocks: arrays along the inputs of one group.
         column_blocks: arrays along the outputs of one group.
         groups_per_array: groups that share an array.
-        cells: cells that hold weights or unit columns.
+        cells: cells that hold weights or unit columns, in every copy, and those of spare columns beside them.
+        spare_cells: those of spare columns.
         idle_columns: bit lines, over all arrays, that hold nothing.
         utilisation: `cells` over all cells of the arrays.
     """
@@ -31,6 +32,7 @@ class Placement:
     column_blocks: int
     groups_per_array: int
     cells: int
+    spare_cells: int
     idle_columns: int
     utilisation: float
 
@@ -62,7 +64,8 @@ def place(
     if slices.paired and hardware.weights.pair == "arrays":
         apart *= 2
         per_output //= 2
-    usable = hardware.array.cols - unit_column
+    copies, spare = hardware.mitigation.copies, hardware.mitigation.spare_columns
+    usable = hardware.array.cols - unit_column - spare
     columns = outputs * per_output
     column_blocks = -(-columns // max(usable, 1))
     groups_per_array = 1
@@ -73,16 +76,18 @@ def place(
     cells = groups * rows * columns * apart + (arrays // len(blocks) * rows if unit_column else 0)
     stacked = min(groups, max(1, hardware.array.rows // rows)) if groups_per_array > 1 else 1
     used_columns = (-(-groups // stacked) if groups_per_array > 1 else groups) * columns * len(blocks) * apart
-    used_columns += arrays if unit_column else 0
+    used_columns += arrays * (unit_column + spare)
+    spare_cells = arrays // len(blocks) * rows * spare
     total = arrays * hardware.array.rows * hardware.array.cols
     return Placement(
-        arrays=arrays,
+        arrays=copies * arrays,
         row_blocks=len(blocks),
         column_blocks=column_blocks,
         groups_per_array=groups_per_array,
-        cells=cells,
-        idle_columns=arrays * hardware.array.cols - used_columns,
-        utilisation=cells / total,
+        cells=copies * (cells + spare_cells),
+        spare_cells=copies * spare_cells,
+        idle_columns=copies * (arrays * hardware.array.cols - used_columns),
+        utilisation=(cells + spare_cells) / total,
     )
 
 

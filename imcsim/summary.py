@@ -161,6 +161,17 @@ def _circuit_effects(array: CrossbarArray) -> list[str]:
             out.append("gate inputs (approximated by the map at half the word lines on)")
     if chip.readout != "current":
         out.append(f"{chip.readout} readout")
+    how = array.hardware.mitigation
+    if how.copies > 1:
+        out.append(f"{how.copies} copies averaged")
+    if how.spare_columns:
+        out.append(f"{how.spare_columns} spare columns an array")
+    if how.remap_rows:
+        out.append("rows remapped around stuck cells")
+    if how.compensate_faults:
+        out.append("stuck cells compensated")
+    if how.shuffle != "none":
+        out.append(f"shuffled ({how.shuffle})")
     if array.seconds:
         out.append(f"aged {array.seconds:g} s")
     if array.compensation is not None:

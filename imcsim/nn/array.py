@@ -30,7 +30,9 @@ from imcsim.nn.device import (
     needs_cells,
     on_off_ratio,
 )
+from imcsim.nn.mitigate import average, write_cells
 from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
+from imcsim.nn.tiles import has_unit_column
 from imcsim.nn.wiring import has_wires, wired
 
 WeightMatrix = Callable[[Tensor], Tensor]
@@ -214,19 +216,25 @@ class CrossbarArray(nn.Module):
         if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
         draw = partial(keyed_generator, self.seed, self.name)
-        lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
         log: list[WriteReport] = []
-        self.cells = self.device_model.program(self.target_conductance(), draw, **lines, log=log.append)
+        rows = array_rows(self.hardware, self.written.w_int.shape[2])
+        levels, model = self.targets().levels, self.device_model
+        self.cells = write_cells(model, self.hardware, levels, self.slicing, rows, draw, log.append)
         if self.has_unit_column:
-            self.unit_cells = self.device_model.program(
-                self._unit_target(), lambda purpose: draw(f"unit column {purpose}"), **lines, log=log.append
+            lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
+            unit, copies = self.unit_target(), self.hardware.mitigation.copies
+            self.unit_cells = model.program(
+                unit.expand(copies, *unit.shape) if copies > 1 else unit,
+                lambda purpose: draw(f"unit column {purpose}"),
+                **lines,
+                log=log.append,
             )
         self.write_report = sum(log, WriteReport()) if log else None
 
     @property
     def has_unit_column(self) -> bool:
         """Whether a column at level 1 measures the sum of inputs."""
-        return self.hardware.adc is not None and self.hardware.adc.offset_correction == "unit_column"
+        return has_unit_column(self.hardware)
 
     @property
     def slicing(self) -> Slicing:
@@ -244,7 +252,8 @@ class CrossbarArray(nn.Module):
         """
         return level_conductance(self.device_model, self.targets().levels, self.slicing.top_levels)
 
-    def _unit_target(self) -> Tensor:
+    def unit_target(self) -> Tensor:
+        """Target conductance of the unit column. Shapes: returns (groups, 1, 1, rows, 1) float32."""
         groups, _, inputs = self.written.w_int.shape
         rows = array_rows(self.hardware, inputs)[-1][1]
         unit = torch.ones(groups, 1, 1, rows, 1, device=self.written.w_int.device)
@@ -256,6 +265,24 @@ class CrossbarArray(nn.Module):
         self.forget_plans()
         if self._written is not None:
             self._write()
+
+    def set_conductances(self, cells_S: Tensor, unit_S: Tensor | None) -> None:
+        """Take conductances as programmed, measured ones say; what else was drawn for the cells stays.
+
+        Shapes: cells_S as `cells` holds them; unit_S (copies, groups, rows) or None: as it is.
+        Units: siemens, or units of g_max.
+        """
+        self.cells = {**self.cells, "conductance_S": cells_S}
+        if self.has_unit_column:
+            unit = self.unit_cells.get("conductance_S")
+            if unit is None:
+                copies, target = self.hardware.mitigation.copies, self.unit_target()
+                unit = target.expand(copies, *target.shape) if copies > 1 else target
+            if unit_S is not None:
+                unit = unit_S.to(unit.device).reshape(unit.shape)
+            self.unit_cells = {**self.unit_cells, "conductance_S": unit}
+        self.programmed_by_user = True
+        self.forget_plans()
 
     def age(self, seconds: float, compensation: Compensation | None) -> None:
         """Set the time since the verify read, and what is done about drift."""
@@ -340,14 +367,28 @@ class CrossbarArray(nn.Module):
         if not self.cells or (targets and not wires):
             return None, None, None, None
         if targets:
-            cells, unit = self.target_conductance(), self._unit_target() if self.has_unit_column else None
-        else:
-            cells = self._aged(self.cells, seconds)
-            unit = self._aged(self.unit_cells, seconds) if self.unit_cells else None
+            return self._seen(self.target_conductance(), self.unit_target(), seconds)
+        cells = self._aged(self.cells, seconds)
+        unit = self._aged(self.unit_cells, seconds) if self.unit_cells else None
+        if self.hardware.mitigation.copies == 1:
+            return self._seen(cells, unit, seconds)
+        each = [self._seen(one, None if unit is None else unit[k], seconds) for k, one in enumerate(cells)]
+        seen, unit_seen, variance, unit_variance = (_mean(values) for values in zip(*each, strict=True))
+        return (
+            seen,
+            unit_seen,
+            None if variance is None else variance / len(each),
+            None if unit_variance is None else unit_variance / len(each),
+        )
+
+    def _seen(self, cells: Tensor, unit: Tensor | None, seconds: float) -> tuple[Any, ...]:
+        """One copy's cells as its columns see them, as `_conductances` returns them."""
+        unit = unit if self.has_unit_column else None
         seen, unit_seen = cells, unit
-        if wires:
+        if has_wires(self.hardware):
             rows = array_rows(self.hardware, self.written.w_int.shape[2])
-            seen, unit_seen = wired(self.hardware, cells, unit, rows)
+            order = None if self.hardware.mitigation.shuffle == "none" else self.target_conductance()
+            seen, unit_seen = wired(self.hardware, cells, unit, rows, order)
         g_max = self.device_model.window.g_max_S
         return (
             seen / g_max,
@@ -454,6 +495,12 @@ class CrossbarArray(nn.Module):
 
 def _under(pending: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v.to(device) for k, v in pending.items() if k.startswith(prefix)}
+
+
+def _mean(copies: tuple[Tensor | None, ...]) -> Tensor | None:
+    """The mean over copies, or None where there is nothing."""
+    there = [copy for copy in copies if copy is not None]
+    return average(torch.stack(there)) if there else None
 
 
 def _same(seen: Tensor, weight: Tensor) -> bool:

@@ -14,7 +14,8 @@ from imcsim.devices import DeviceCard, DeviceModel, ProgrammingSpec, bind_write_
 from imcsim.errors import HardwareError
 from imcsim.functional.dac import PulseTrain, digits
 from imcsim.functional.encode import Slicing
-from imcsim.hardware import Hardware, Programming, WriteVerifyProgramming
+from imcsim.hardware import Hardware
+from imcsim.hardware_tables import Programming, WriteVerifyProgramming
 
 
 def bind_device(hardware: Hardware) -> DeviceModel:
