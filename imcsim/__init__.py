@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, zoo
+from imcsim import circuits, devices, ppa, quant, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
+from imcsim.diagnose import diagnose
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.handover import export_arrays, import_arrays
@@ -29,6 +30,7 @@ __all__ = [
     "circuits",
     "convert",
     "devices",
+    "diagnose",
     "estimate",
     "evaluate",
     "export_arrays",
@@ -37,10 +39,12 @@ __all__ = [
     "load_hardware",
     "mitigation_cost",
     "program",
+    "quant",
     "save",
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "train",
     "write_report",
     "zoo",
 ]

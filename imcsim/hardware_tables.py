@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from imcsim.errors import HardwareError
-
-
-class Table(BaseModel):
-    """A table of the description: frozen, strict types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise HardwareError(
-            f"a hardware description is frozen, but {name} = {value!r} was assigned; make a changed copy "
-            "with Hardware.replace"
-        )
+from imcsim.schema import Table
 
 
 class CardProgramming(Table):

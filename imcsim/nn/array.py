@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ from imcsim.errors import CalibrationError, EngineError, MappingError
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.encode import Slicing
 from imcsim.functional.noise import ReadStream, keyed_generator
-from imcsim.functional.quantize import quantize_input, quantize_weight
 from imcsim.hardware import Hardware
 from imcsim.kernels import engines
 from imcsim.kernels.cache import PLANS
@@ -30,55 +28,69 @@ from imcsim.nn.device import (
     needs_cells,
     on_off_ratio,
 )
-from imcsim.nn.mitigate import average, write_cells
-from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
+from imcsim.nn.effects import ALL, Effects
+from imcsim.nn.mitigate import average, write_cells, write_unit_column
+from imcsim.nn.periphery import Periphery, has_noise
+from imcsim.nn.readout import (
+    Cells,
+    array_rows,
+    assemble,
+    ideal_circuits,
+    pulse_train,
+    target_cells,
+    weight_slicing,
+)
 from imcsim.nn.tiles import has_unit_column
 from imcsim.nn.wiring import has_wires, wired
+from imcsim.nn.written import Written, check_codes, fingerprint
+from imcsim.quant.base import Span, array_hardware
+from imcsim.quant.codes import InputCodes
+from imcsim.quant.methods.base import DEFAULT, Method
 
 WeightMatrix = Callable[[Tensor], Tensor]
 Compensation = Literal["global", "column"]
 
 
-@dataclass(frozen=True)
-class Written:
-    """What the arrays were last written for.
-
-    Attributes:
-        weight: the layer's weight then.
-        w_int: (groups, outputs, inputs) its codes, int16.
-        scale: (groups or 1, outputs or 1, 1) float64.
-        digit_max: the digit that drives a word line fully on, which ISAAC's flipping depends on.
-    """
-
-    weight: Tensor
-    w_int: Tensor
-    scale: Tensor
-    digit_max: int
-
-    def moved(self, move: Callable[[Tensor], Tensor]) -> Written:
-        """The same on another device."""
-        return Written(move(self.weight), move(self.w_int), move(self.scale), self.digit_max)
-
-
 class CrossbarArray(nn.Module):
     """What was programmed into the arrays of one layer, and how they are read.
 
+    `hardware` is what the arrays hold; it differs from the chip as described where a training method splits
+    weights or inputs into binary planes.
+
     Args:
-        hardware: the chip.
+        hardware: the chip as described.
         name: the layer's module name, which keys its random draws.
         engine: auto, or the engine to use.
         weight_matrix: from the layer's weight to (groups, outputs, inputs).
+        method: the training method, which makes the quantizers; None: the hardware's own.
     """
 
-    def __init__(self, hardware: Hardware, name: str, engine: str, weight_matrix: WeightMatrix) -> None:
+    def __init__(
+        self,
+        hardware: Hardware,
+        name: str,
+        engine: str,
+        weight_matrix: WeightMatrix,
+        method: Method | None = None,
+    ) -> None:
         super().__init__()
-        self.hardware = hardware
+        make = method or DEFAULT
+        self.described, self.method = hardware, method
+        self.weight_quantizer = make.weight_quantizer(hardware)
+        self.input_quantizer = make.input_quantizer(hardware)
+        self.gradient_quantizer = make.gradient_quantizer(hardware)
+        for what in ("weight", "input", "gradient"):
+            if (quantizer := getattr(self, f"{what}_quantizer")) is not None:
+                quantizer.key = f"{name} {what}"
+        self.hardware = array_hardware(hardware, self.weight_quantizer, self.input_quantizer)
+        hardware = self.hardware
         self.name = name
         self.engine = engine
         self.weight_matrix = weight_matrix
         self.device_model = bind_device(hardware)
         self.on_off_ratio = on_off_ratio(self.device_model)
         self.seed = 0
+        self.other_seed: int | None = None
         self.seconds = 0.0
         self.compensation: Compensation | None = None
         self.read_seed = 0
@@ -87,12 +99,15 @@ class CrossbarArray(nn.Module):
         self.input_range: float | None = None
         self.input_signed: bool | None = None
         self.adc_high: tuple[float, ...] | None = None
+        self.adc_values: tuple[tuple[float, ...], ...] | None = None
         self.conversion_errors: tuple[tuple[float, ...], ...] | None = None
         self.observer: Callable[[Tensor], None] | None = None
+        self.effects: Effects = ALL
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
         self.write_report: WriteReport | None = None
         self._written: Written | None = None
+        self._cells_seed: int | None = None
         self._pending: dict[str, Tensor] | None = None
         self._plans: dict[torch.dtype, engines.Choice] = {}
         check_fit(self.device_model, hardware, self.slicing)
@@ -103,6 +118,8 @@ class CrossbarArray(nn.Module):
     def signed(self) -> bool:
         """Whether input codes have a sign, as far as is known now."""
         inputs = self.hardware.inputs
+        if self.input_quantizer.signed is not None:
+            return self.input_quantizer.signed
         if inputs.signed != "auto":
             return inputs.signed
         if inputs.bits == 1:
@@ -114,7 +131,8 @@ class CrossbarArray(nn.Module):
     @property
     def pulses(self) -> PulseTrain:
         """How input codes become pulses."""
-        return bent_by_cells(pulse_train(self.hardware, signed=self.signed), self.device_model)
+        train = pulse_train(self.hardware, signed=self.signed)
+        return bent_by_cells(train, self.device_model, self.hardware.inputs.dac_inl_lsb)
 
     def full_scale(self, x: Tensor, sample_dims: int) -> Tensor | float:
         """The input magnitude that maps to the top code.
@@ -154,22 +172,78 @@ class CrossbarArray(nn.Module):
             )
         return inputs.range
 
-    def quantize(self, x: Tensor, sample_dims: int) -> tuple[Tensor, Tensor | float]:
-        """Input codes and their scale.
+    def span(self, x: Tensor, sample_dims: int) -> Span | None:
+        """The range of inputs where the quantizer takes the hardware's, None where it has its own."""
+        if not self.input_quantizer.ready:
+            raise CalibrationError(
+                f"layer {self.name!r} has inputs whose quantizer has not seen any data; call "
+                "imcsim.calibrate(sim, batches), or train on a batch first"
+            )
+        if not self.input_quantizer.ranged:
+            return None
+        return Span(self.full_scale(x, sample_dims), self.signed)
 
-        Shapes: x (*any); returns codes like x, and a scale that broadcasts to x.
+    def quantize(self, x: Tensor, sample_dims: int) -> InputCodes:
+        """Input codes and their scales.
+
+        Shapes: x (*any); returns codes like x.
 
         Args:
             x: the layer's input.
             sample_dims: trailing dimensions that share a dynamic range.
 
         Returns:
-            The codes and the scale.
+            The codes.
         """
-        full_scale = self.full_scale(x, sample_dims)
-        return quantize_input(x, full_scale, self.hardware.inputs.bits, signed=self.signed)
+        return self.input_quantizer.encode(x, self.span(x, sample_dims))
+
+    @property
+    def inputs_known(self) -> bool:
+        """Whether inputs can be quantized yet: no range is left to calibrate."""
+        waits = self.hardware.inputs.range == "calibrated" and self.input_range is None
+        return self.input_quantizer.ready and not (self.input_quantizer.ranged and waits)
+
+    @property
+    def soft(self) -> bool:
+        """Whether training now sees values that are no codes, so that the layer is computed digitally."""
+        return self.weight_quantizer.soft or self.input_quantizer.soft
+
+    @torch.no_grad()
+    def update_quantizers(self, matrix: Tensor, x: Tensor) -> None:
+        """Let the quantizers look at a training step's weights and inputs before its forward pass."""
+        signed = self.signed
+        self.weight_quantizer.update(matrix)
+        self.input_quantizer.update(x)
+        if self.signed != signed:
+            self.forget_plans()
+
+    def input_value(self, x: Tensor, sample_dims: int) -> tuple[Tensor, InputCodes | None]:
+        """The quantized input with its gradient, and its codes unless it is soft.
+
+        Shapes: x (*any); returns the same.
+        """
+        quantizer, span = self.input_quantizer, self.span(x, sample_dims)
+        if quantizer.soft:
+            return quantizer.soft_value(x, span), None
+        codes = quantizer.encode(x.detach(), span)
+        return quantizer(x, codes.value(), span), codes
+
+    def weight_value(self, matrix: Tensor) -> Tensor:
+        """The quantized weight with its gradient; `sync` first.
+
+        Shapes: (groups, outputs, inputs) both.
+        """
+        quantizer = self.weight_quantizer
+        if quantizer.soft:
+            return quantizer.soft_value(matrix)
+        return quantizer(matrix, self.written.codes.value().to(matrix.dtype))
 
     # Programming
+
+    @property
+    def chip_seed(self) -> int:
+        """Program seed of the chip that the arrays stand for: `seed`, or `other_seed` for a while."""
+        return self.seed if self.other_seed is None else self.other_seed
 
     def sync(self, weight: Tensor) -> None:
         """Program the arrays if the weight, or what its cells depend on, has changed since they last were.
@@ -180,25 +254,30 @@ class CrossbarArray(nn.Module):
         Raises:
             MappingError: the weight is not finite.
         """
-        digit_max = self.pulses.digit_max
+        digit_max, state = self.pulses.digit_max, self.weight_quantizer.state()
         written = self._written
-        if written is not None and self._pending is None and written.digit_max == digit_max:
-            if _same(written.weight, weight):
-                return
+        if written is not None and self._pending is None and written.holds(weight, state, digit_max):
+            if self._cells_seed != self.chip_seed:
+                self._write()
+                self.forget_plans()
+            return
         if not bool(torch.isfinite(weight).all()):
             raise MappingError(
                 f"the weight of layer {self.name!r} is not finite; a cell cannot hold nan or inf: check the "
                 "checkpoint or the training"
             )
         with torch.no_grad():
-            weights = self.hardware.weights
-            matrix = self.weight_matrix(weight.detach())
-            w_int, scale = quantize_weight(matrix, weights.bits, per_channel=weights.scale == "per_channel")
-            self._written = Written(weight.detach().clone(), w_int.to(torch.int16), scale, digit_max)
+            codes = self.weight_quantizer.encode(self.weight_matrix(weight.detach()))
+            if self.method is not None:
+                check_codes(codes, self.hardware, self.slicing, self.name)
+            state = tuple(tensor.detach().clone() for tensor in state)
+            codes = replace(codes, codes=codes.codes.to(torch.int16))
+            self._written = Written(weight.detach().clone(), state, codes, digit_max)
             pending, self._pending = self._pending, None
-            if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight)):
+            if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight, *state)):
                 self.cells = _under(pending, "cells.", weight.device)
                 self.unit_cells = _under(pending, "unit.", weight.device)
+                self._cells_seed = self.seed
             else:
                 self._write()
         self.forget_plans()
@@ -212,23 +291,16 @@ class CrossbarArray(nn.Module):
 
     def _write(self) -> None:
         """Draw programmed conductances for the present targets."""
-        self.cells, self.unit_cells = {}, {}
+        self.cells, self.unit_cells, self._cells_seed = {}, {}, self.chip_seed
         if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
-        draw = partial(keyed_generator, self.seed, self.name)
+        draw = partial(keyed_generator, self.chip_seed, self.name)
         log: list[WriteReport] = []
         rows = array_rows(self.hardware, self.written.w_int.shape[2])
         levels, model = self.targets().levels, self.device_model
         self.cells = write_cells(model, self.hardware, levels, self.slicing, rows, draw, log.append)
         if self.has_unit_column:
-            lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
-            unit, copies = self.unit_target(), self.hardware.mitigation.copies
-            self.unit_cells = model.program(
-                unit.expand(copies, *unit.shape) if copies > 1 else unit,
-                lambda purpose: draw(f"unit column {purpose}"),
-                **lines,
-                log=log.append,
-            )
+            self.unit_cells = write_unit_column(model, self.hardware, self.unit_target(), draw, log.append)
         self.write_report = sum(log, WriteReport()) if log else None
 
     @property
@@ -304,18 +376,18 @@ class CrossbarArray(nn.Module):
         Returns:
             The stream; its `vectors` is for the caller to set.
         """
-        if not (self.device_model.has_read_noise or self.engine == "statistical"):
+        noisy = self.device_model.has_read_noise or has_noise(self.hardware)
+        if not (noisy or self.engine == "statistical"):
             return None
         stream = ReadStream(self.read_seed, self.name, self.samples_read, 1)
         self.samples_read += samples
         return stream
 
-    def job(self, *, ideal_converters: bool = False, targets: bool = False) -> Job:
+    def job(self, effects: Effects | None = None) -> Job:
         """The layer as numbers for an engine; `sync` first.
 
         Args:
-            ideal_converters: leave the converters out.
-            targets: with cells at their targets instead of as programmed.
+            effects: what is there of the chip; None: what `effects` says, usually all.
 
         Returns:
             The job.
@@ -324,25 +396,27 @@ class CrossbarArray(nn.Module):
             CalibrationError: the converters' range is to be calibrated and was not.
         """
         adc = self.hardware.adc
+        effects = self.effects if effects is None else effects
         calibrated = adc is not None and adc.range == "calibrated"
-        if calibrated and not ideal_converters and self.adc_high is None:
+        if calibrated and effects.converters != "none" and self.adc_high is None:
             raise CalibrationError(
                 f"layer {self.name!r} has adc.range = 'calibrated' but was not calibrated; call "
                 'imcsim.calibrate(sim, batches) first, or set adc.range = "full" and inputs.range = "dynamic"'
             )
-        job = self._job(self.seconds, ideal_converters=ideal_converters, targets=targets)
-        if self.compensation is None or not self.cells or targets:
+        job = self._job(effects)
+        if self.compensation is None or not self.cells or not (effects.cells and effects.drift):
             return job
-        before, now = analog_weight(self._job(0.0, ideal_converters=True, targets=False)), analog_weight(job)
+        before = analog_weight(self._job(replace(effects, drift=False, converters="none")))
+        now = analog_weight(job)
         reads = before.transpose(1, 2), now.transpose(1, 2)
         if self.compensation == "global":
             return replace(job, compensation=global_factor(*reads))
         return replace(job, compensation=column_factors(*reads))
 
-    def _job(self, seconds: float, *, ideal_converters: bool, targets: bool) -> Job:
-        conductance, unit, variance, unit_variance = self._conductances(seconds, targets=targets)
+    def _job(self, effects: Effects) -> Job:
+        conductance, unit, variance, unit_variance = self._conductances(effects)
         calibrated = self.hardware.adc is not None and self.hardware.adc.range == "calibrated"
-        return assemble(
+        job = assemble(
             self.hardware,
             self.written.w_int,
             self.targets(),
@@ -354,42 +428,49 @@ class CrossbarArray(nn.Module):
             variance=variance,
             unit_variance=unit_variance,
             adc_high=self.adc_high if calibrated else None,
-            ideal_converters=ideal_converters,
+            conversion=effects.converters,
             readout=self.device_model.card.readout,
         )
+        draw = partial(keyed_generator, self.seed, self.name)
+        periphery = Periphery(self.hardware, self.name, draw, self.adc_values, effects)
+        return periphery.around(job, self.on_off_ratio)
 
-    def _conductances(self, seconds: float, *, targets: bool) -> tuple[Tensor | None, ...]:
+    def _conductances(self, effects: Effects) -> tuple[Tensor | None, ...]:
         """Cells, unit column, and the variance of one read of each, in units of g_max.
 
         None: at their levels.
         """
-        wires = has_wires(self.hardware)
-        if not self.cells or (targets and not wires):
+        wires = has_wires(self.hardware) and effects.wires
+        seconds = self.seconds if effects.drift else 0.0
+        if not self.cells or not (effects.cells or wires):
             return None, None, None, None
-        if targets:
-            return self._seen(self.target_conductance(), self.unit_target(), seconds)
+        if not effects.cells:
+            return self._seen(self.target_conductance(), self.unit_target(), seconds, effects)
         cells = self._aged(self.cells, seconds)
         unit = self._aged(self.unit_cells, seconds) if self.unit_cells else None
         if self.hardware.mitigation.copies == 1:
-            return self._seen(cells, unit, seconds)
-        each = [self._seen(one, None if unit is None else unit[k], seconds) for k, one in enumerate(cells)]
-        seen, unit_seen, variance, unit_variance = (_mean(values) for values in zip(*each, strict=True))
-        return (
-            seen,
-            unit_seen,
-            None if variance is None else variance / len(each),
-            None if unit_variance is None else unit_variance / len(each),
-        )
+            return self._seen(cells, unit, seconds, effects)
+        each = [
+            self._seen(one, None if unit is None else unit[k], seconds, effects)
+            for k, one in enumerate(cells)
+        ]
+        seen, unit_seen, variance, unit_variance = (average(values) for values in zip(*each, strict=True))
+        less = (None if v is None else v / len(each) for v in (variance, unit_variance))
+        return seen, unit_seen, *less
 
-    def _seen(self, cells: Tensor, unit: Tensor | None, seconds: float) -> tuple[Any, ...]:
+    def _seen(
+        self, cells: Tensor, unit: Tensor | None, seconds: float, effects: Effects
+    ) -> tuple[Tensor | None, ...]:
         """One copy's cells as its columns see them, as `_conductances` returns them."""
         unit = unit if self.has_unit_column else None
         seen, unit_seen = cells, unit
-        if has_wires(self.hardware):
+        if has_wires(self.hardware) and effects.wires:
             rows = array_rows(self.hardware, self.written.w_int.shape[2])
             order = None if self.hardware.mitigation.shuffle == "none" else self.target_conductance()
             seen, unit_seen = wired(self.hardware, cells, unit, rows, order)
         g_max = self.device_model.window.g_max_S
+        if not effects.noise:
+            return seen / g_max, None if unit_seen is None else unit_seen / g_max, None, None
         return (
             seen / g_max,
             None if unit_seen is None else unit_seen / g_max,
@@ -398,7 +479,7 @@ class CrossbarArray(nn.Module):
         )
 
     def _aged(self, state: dict[str, Tensor], seconds: float) -> Tensor:
-        return self.device_model.aged(state, seconds, partial(keyed_generator, self.seed, self.name))
+        return self.device_model.aged(state, seconds, partial(keyed_generator, self.chip_seed, self.name))
 
     def _variance(self, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
         """Variance of one read of each cell in units of g_max squared.
@@ -470,8 +551,12 @@ class CrossbarArray(nn.Module):
             destination[prefix + "conversion_errors"] = errors
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
-        if self.cells and self._written is not None:
-            destination[prefix + "fingerprint"] = fingerprint(self._written.weight)
+        if self.adc_values is not None:
+            destination[prefix + "adc_values"] = torch.tensor(self.adc_values, dtype=torch.float64)
+        holds = self.cells or not ideal_circuits(self.hardware)
+        if holds and self._written is not None and self._cells_seed == self.seed:
+            written = self._written
+            destination[prefix + "fingerprint"] = fingerprint(written.weight, *written.state)
             facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
             destination[prefix + "program"] = torch.tensor(facts, dtype=torch.float64)
             destination.update({f"{prefix}cells.{key}": value for key, value in self.cells.items()})
@@ -486,6 +571,8 @@ class CrossbarArray(nn.Module):
             self.conversion_errors = tuple(tuple(row) for row in own["conversion_errors"].tolist())
         if "adc_high" in own:
             self.adc_high = tuple(own["adc_high"].tolist())
+        if "adc_values" in own:
+            self.adc_values = tuple(tuple(row) for row in own["adc_values"].tolist())
         if "fingerprint" in own:
             seed, self.seconds, by_user = own["program"].tolist()
             self.seed, self.programmed_by_user = int(seed), bool(by_user)
@@ -495,33 +582,3 @@ class CrossbarArray(nn.Module):
 
 def _under(pending: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v.to(device) for k, v in pending.items() if k.startswith(prefix)}
-
-
-def _mean(copies: tuple[Tensor | None, ...]) -> Tensor | None:
-    """The mean over copies, or None where there is nothing."""
-    there = [copy for copy in copies if copy is not None]
-    return average(torch.stack(there)) if there else None
-
-
-def _same(seen: Tensor, weight: Tensor) -> bool:
-    if seen.device != weight.device or seen.shape != weight.shape:
-        return False
-    if seen.dtype == weight.dtype:
-        return torch.equal(seen, weight)
-    wide = torch.promote_types(seen.dtype, weight.dtype)
-    return torch.equal(seen.to(wide), weight.detach().to(wide))
-
-
-def fingerprint(weight: Tensor) -> Tensor:
-    """SHA-256 of a weight's values, the same for float32 and float64 of equal values.
-
-    Shapes: weight (*any); returns (32,) uint8.
-
-    Args:
-        weight: the weight.
-
-    Returns:
-        The digest.
-    """
-    data = weight.detach().to("cpu", torch.float64).contiguous().numpy().tobytes()
-    return torch.tensor(list(hashlib.sha256(data).digest()), dtype=torch.uint8)

@@ -69,6 +69,32 @@ def write_cells(
     return _Writer(model, hardware, levels, slices, arrays, draw, log).write()
 
 
+def write_unit_column(
+    model: DeviceModel,
+    hardware: Hardware,
+    target_S: Tensor,
+    draw: RngFor,
+    log: Callable[[WriteReport], None],
+) -> dict[str, Tensor]:
+    """Write the unit column of each copy; faults in it are not mended.
+
+    Shapes: target_S (groups, 1, 1, rows, 1); buffers with a leading dimension of copies where there are more.
+
+    Args:
+        model: the bound device.
+        hardware: the chip.
+        target_S: of the column.
+        draw: purpose -> a fresh generator, that of the layer.
+        log: gets reports of write-verify.
+
+    Returns:
+        What `DeviceModel.program` returns.
+    """
+    copies = hardware.mitigation.copies
+    each = target_S.expand(copies, *target_S.shape) if copies > 1 else target_S
+    return _program(model, hardware, each, lambda purpose: draw(f"unit column {purpose}"), log)
+
+
 def _program(
     model: DeviceModel,
     hardware: Hardware,
@@ -278,6 +304,9 @@ def _with_spares(faults: Faults, spares: Faults, replaced: list[Tensor]) -> Faul
     )
 
 
-def average(copies: Tensor) -> Tensor:
-    """The mean over copies, exactly their value where all are equal. Shapes: (copies, *) -> (*)."""
-    return copies[0] + (copies - copies[0]).mean(0)
+def average(copies: tuple[Tensor | None, ...]) -> Tensor | None:
+    """The mean over copies, exactly their value where all are equal; None where there is nothing."""
+    there = [copy for copy in copies if copy is not None]
+    if not there:
+        return None
+    return there[0] + torch.stack([copy - there[0] for copy in there]).mean(0)
