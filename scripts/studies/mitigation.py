@@ -1,4 +1,4 @@
-"""What each mitigation gives ResNet-20 on CIFAR-10 back, at 1 % stuck cells and at 1 ohm wires, and its cells."""
+"""What each mitigation gives ResNet-20 on CIFAR-10 back, at 1 % stuck cells and 1 ohm wires."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import imcsim
 from imcsim.hardware import Hardware
 from imcsim.results import Record, markdown_table
 
-CHIP = BASE.replace({"adc.bits": 8, "adc.range": "calibrated"})
+ADC = {"adc.bits": 8, "adc.range": "calibrated"}
+"""For the rows about ranges; all others have ideal converters."""
 STUCK = {"device.stuck_on": 0.005, "device.stuck_off": 0.005}
 WIRES = {
     "device.g_max_S": 1e-4,
@@ -37,8 +38,14 @@ ORDERS: dict[str, dict[str, Any]] = {
     "shuffled rows and columns": {"shuffle": "both"},
     "3 copies": {"copies": 3},
 }
-AGAIN = ("ranges", "BatchNorm", "ranges and BatchNorm")
-"""What is done to the programmed chip, without a new cell."""
+CONVERTED: dict[str, tuple[str, dict[str, Any]]] = {
+    "8-bit ADC": ("wires", {}),
+    "8-bit ADC, recalibrated ranges": ("wires", {}),
+    "8-bit ADC, recalibrated ranges and BatchNorm": ("wires", {}),
+    "8-bit ADC, compensated": ("stuck", {"compensate_faults": True}),
+    "8-bit ADC, compensated, recalibrated ranges": ("stuck", {"compensate_faults": True}),
+}
+"""Rows with converters, whose ranges come from target conductances unless they are recalibrated."""
 
 
 def cost(sim: nn.Module) -> Row:
@@ -60,18 +67,25 @@ def recalibrated(bench: Bench, what: str) -> Callable[[nn.Module], None]:
 
 
 def measure(bench: Bench) -> tuple[Hardware, list[Row]]:
-    """Each mitigation by itself and some together; then what needs no cells, on plain chips."""
+    """Each mitigation by itself and some together; then what needs no cells: the digital side, set anew."""
+    faults = {"stuck": (STUCK, MEASURES), "wires": (WIRES, ORDERS)}
     points = [Point({"fault": "no", "how": "none"}, drawn=False, inspect=cost)]
-    for fault, changes, measures in (("stuck", STUCK, MEASURES), ("wires", WIRES, ORDERS)):
-        drawn = fault == "stuck"
+    for fault, (changes, measures) in faults.items():
+        drawn, again = fault == "stuck", recalibrated(bench, "BatchNorm")
         for how, table in measures.items():
             keys = {"fault": fault, "how": how}
             points.append(Point(keys, {**changes, "mitigation": table}, drawn=drawn, inspect=cost))
-        for what in AGAIN:
-            keys = {"fault": fault, "how": f"recalibrated {what}"}
-            again = recalibrated(bench, what)
-            points.append(Point(keys, changes, drawn=drawn, prepare=again, inspect=cost))
-    return CHIP, bench.measure(CHIP, points, "mitigation")
+        keys = {"fault": fault, "how": "recalibrated BatchNorm"}
+        points.append(Point(keys, changes, drawn=drawn, prepare=again, inspect=cost))
+    best = {**STUCK, "mitigation": {"compensate_faults": True}}
+    keys = {"fault": "stuck", "how": "compensated, recalibrated BatchNorm"}
+    points.append(Point(keys, best, prepare=recalibrated(bench, "BatchNorm"), inspect=cost))
+    for how, (fault, table) in CONVERTED.items():
+        changes = {**faults[fault][0], **ADC, "mitigation": table}
+        again = recalibrated(bench, how)
+        keys = {"fault": fault, "how": how}
+        points.append(Point(keys, changes, drawn=fault == "stuck", prepare=again, inspect=cost))
+    return BASE, bench.measure(BASE, points, "mitigation")
 
 
 def tables(record: Record) -> dict[str, str]:
