@@ -36,7 +36,7 @@ TRAIN_CELLS = 200
 
 
 def curve_row(name: str) -> Row:
-    """Mean conductance over a train of each polarity, at its quarters, over the range; spread at its middle."""
+    """State over a train of each polarity: its mean at quarters, its spread at the middle."""
     card = devices.load(name)
     window, switching = card.conductance.window(), card.switching
     if switching is None:
@@ -183,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = read_record(results / f"{NAME}.json")
     for name, figure in (("curves", curves_figure()), ("write_verify", verify_figure(record))):
         picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=70)
+        figure.savefig(picture, format="png", dpi=60)
         write_atomically(pages / f"{NAME}_{name}.png", picture.getvalue())
     page = pages / f"{NAME}.md"
     for marker, table in tables(record).items():
