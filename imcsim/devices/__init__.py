@@ -13,7 +13,7 @@ from imcsim.devices.noise import NOISE
 from imcsim.devices.points import residual
 from imcsim.devices.programming import PROGRAMMING, SPREAD
 from imcsim.devices.switching import SWITCHING
-from imcsim.devices.write_verify import WriteReport, WriteResult, bind_write_verify, write_verify
+from imcsim.devices.verifying import WriteReport, WriteResult, bind_write_verify, write_verify
 
 EQUATIONS = {
     "switching": SWITCHING,

@@ -22,7 +22,7 @@ from imcsim.devices.programming import (
     RangeProgramming,
     snap_to_levels,
 )
-from imcsim.devices.write_verify import WriteReport, WriteVerify
+from imcsim.devices.verifying import WriteReport, WriteVerify
 from imcsim.errors import DeviceError
 
 ProgrammingSpec = ProgrammingEquation
