@@ -277,9 +277,9 @@ def _read(file: Path) -> dict[str, NDArray[np.float32]]:
             )
     try:
         about = json.loads(manifest.read_text(encoding="utf-8"))
-        with np.load(file, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as stored:
             values = {key: stored[key] for key in stored.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{str(file)!r} or its manifest cannot be read: {error}; export the arrays again"
         ) from None

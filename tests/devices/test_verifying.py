@@ -23,9 +23,7 @@ WRITE = {"kind": "write_verify", "tolerance": 0.02, "max_pulses": 100}
 
 
 def card(**switching):
-    return small_card(
-        conductance={"g_max_S": 1.1e-5, "g_min_S": 1e-6}, switching={**LINEAR, **switching}
-    )
+    return small_card(conductance={"g_max_S": 1.1e-5, "g_min_S": 1e-6}, switching={**LINEAR, **switching})
 
 
 def test_without_noise_a_cell_takes_the_pulses_one_counts_by_hand() -> None:
@@ -97,7 +95,7 @@ def test_distribution_pulses_and_tolerance(name: str) -> None:
 
 
 def test_uniform_within_a_tolerance_much_below_the_step() -> None:
-    """A step of 10 % carried by variation of 3 %: what is accepted at 0.5 % is uniform, sigma = tol / sqrt(3)."""
+    """Steps of 10 % that vary by 3 %: what is accepted at 0.5 % is uniform, sigma = tol / sqrt(3)."""
     got = write_verify(card(c2c_sigma_norm=0.03), tolerance=0.005, max_pulses=3000, cells=3000)
     error = got.error_S[got.converged] / 1e-5
     n, sigma = len(error), 0.005 / math.sqrt(3)
@@ -106,7 +104,9 @@ def test_uniform_within_a_tolerance_much_below_the_step() -> None:
 
 
 def test_same_seed_same_cells_and_reports_add_up() -> None:
-    a, b, other = (write_verify("taox_hfox", tolerance=0.02, max_pulses=50, cells=500, seed=s) for s in (1, 1, 2))
+    a, b, other = (
+        write_verify("taox_hfox", tolerance=0.02, max_pulses=50, cells=500, seed=s) for s in (1, 1, 2)
+    )
     assert torch.equal(a.conductance_S, b.conductance_S)
     assert not torch.equal(a.conductance_S, other.conductance_S)
     total = a.report() + other.report()
@@ -124,7 +124,9 @@ def test_blocks_bound_memory_and_keep_all_cells(monkeypatch) -> None:
     model = DeviceModel(card(), g_max_S=1.1e-5, g_min_S=1e-6, programming_override=how)
     target = torch.linspace(1e-6, 1.1e-5, 300).view(2, 5, 30)
     seen: list[WriteReport] = []
-    g = model.program(target, lambda purpose: keyed_generator(0, 'x', purpose), log=seen.append)["conductance_S"]
+    g = model.program(target, lambda purpose: keyed_generator(0, "x", purpose), log=seen.append)[
+        "conductance_S"
+    ]
     assert g.shape == target.shape
     assert float((g - target).abs().max()) <= 0.02 * 1e-5 * (1 + 1e-4)
     assert [report.cells for report in seen] == [300]

@@ -39,13 +39,13 @@ def test_never_worse_within_levels_and_untouched_without_faults(encoding, two_si
     top = torch.tensor(slices.top_levels).view(-1, 1, 1)
     assert bool(((new >= 0) & (new <= top)).all())
     want, fixed = value(levels, slices.gains), ~stuck.isnan()
-    before, after = (
-        (value(torch.where(fixed, stuck, t), slices.gains) - want).abs() for t in (levels, new)
-    )
+    before, after = ((value(torch.where(fixed, stuck, t), slices.gains) - want).abs() for t in (levels, new))
     assert bool((after <= before).all())
     assert bool((after < before).any())
     clean = ~fixed.flatten(1, 2).any(1)
-    assert torch.equal(new.movedim(-2, 1)[:, :, :, :, clean[0, 0]], levels.movedim(-2, 1)[:, :, :, :, clean[0, 0]])
+    assert torch.equal(
+        new.movedim(-2, 1)[:, :, :, :, clean[0, 0]], levels.movedim(-2, 1)[:, :, :, :, clean[0, 0]]
+    )
 
 
 @pytest.mark.oracle

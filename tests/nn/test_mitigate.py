@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import imcsim
+from imcsim.convert import arrays
 from imcsim.errors import HardwareError
 from imcsim.nn.mitigate import _assign, average
 from imcsim.nn.readout import array_rows
@@ -28,7 +31,12 @@ EVERY = {
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
-        nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 24), nn.ReLU(), nn.Linear(24, 5)
+        nn.Conv2d(4, 8, 3, groups=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 24),
+        nn.ReLU(),
+        nn.Linear(24, 5),
     )
 
 
@@ -50,7 +58,7 @@ def chip(mitigation=None, device=None, **tables) -> imcsim.Hardware:
 def damage(sim: nn.Module) -> float:
     """Sum over weights of the squared error that stuck cells leave, in units of w_int."""
     total = 0.0
-    for _, array in imcsim.convert.__globals__["arrays"](sim):
+    for _, array in arrays(sim):
         slices = array.slicing
         gain = torch.tensor(slices.gains).double().view(1, -1, 1, 1)
         top = torch.tensor(slices.top_levels).double().view(1, -1, 1, 1)
@@ -105,11 +113,10 @@ def test_compensation_mends_nearly_all() -> None:
 
 
 def test_faults_are_those_of_the_plain_chip() -> None:
-    """Gains are those of the same faults: copies' first one and compensation see the plain chip's stuck cells."""
+    """Gains are those of the same faults: the first copy and compensation see the plain chip's."""
     device = {"stuck_on": 0.05}
     plain, mended, copied = (
-        imcsim.convert(net(), chip(m, device))[3].array
-        for m in (None, EVERY["compensated"], EVERY["copies"])
+        imcsim.convert(net(), chip(m, device))[3].array for m in (None, EVERY["compensated"], EVERY["copies"])
     )
     stuck = (plain.cells["conductance_S"] != plain.target_conductance()) & (plain.cells["conductance_S"] == 1)
     assert bool(stuck.any())
@@ -118,7 +125,7 @@ def test_faults_are_those_of_the_plain_chip() -> None:
 
 
 def test_remapping_moves_whole_word_lines() -> None:
-    """Cells of one array keep together: what it holds is the plain chip's stuck cells with rows in another order."""
+    """An array holds the plain chip's stuck cells with whole rows in another order."""
     device = {"stuck_on": 0.05}
     plain, mended = (imcsim.convert(nn.Linear(30, 6), chip(m, device)) for m in (None, EVERY["rows"]))
     torch.manual_seed(0)
@@ -138,8 +145,7 @@ def test_assignment_is_the_cheapest_and_stays_where_it_may() -> None:
     rng = np.random.default_rng(0)
     cost = rng.random((5, 5))
     best = min(
-        (sum(cost[i, p] for i, p in enumerate(order)), order)
-        for order in __import__("itertools").permutations(range(5))
+        (sum(cost[i, p] for i, p in enumerate(order)), order) for order in itertools.permutations(range(5))
     )[1]
     assert tuple(_assign(cost)) == best
     assert _assign(np.zeros((4, 4))).tolist() == [0, 1, 2, 3]

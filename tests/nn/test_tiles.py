@@ -49,5 +49,7 @@ def test_spare_and_unit_columns_take_their_share() -> None:
         adc={"bits": 8, "offset_correction": "unit_column"},
     )
     assert usable_columns(unit) == 5
-    with pytest.raises(HardwareError, match="cols = 6 leaves no column beside 5 spare ones and the unit column"):
+    with pytest.raises(
+        HardwareError, match="cols = 6 leaves no column beside 5 spare ones and the unit column"
+    ):
         usable_columns(unit.replace({"mitigation.spare_columns": 5}))

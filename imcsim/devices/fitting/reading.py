@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import curve_fit
 
 from imcsim.devices.fitting.data import Column, by_cell
-from imcsim.devices.fitting.result import Estimate, Fit, Floats, Picture
+from imcsim.devices.fitting.result import Z95, Estimate, Fit, Floats, Picture
 from imcsim.devices.fitting.writing import conductance_range
 from imcsim.errors import DeviceError
 
@@ -161,25 +161,25 @@ def fit_sinh(equation: str, csv: str, data: dict[str, Floats]) -> Fit:
     def model(x: Floats, g: float, bend: float) -> Floats:
         # in bend = (V_top / V0)^2, which is 0 for a straight line and has no pole there
         u = np.sqrt(max(bend, 1e-12)) * x / top
-        return np.asarray(g * slope * top * np.sinh(u) / np.sqrt(max(bend, 1e-12)))
+        return np.asarray(g * np.sinh(u) / np.sqrt(max(bend, 1e-12)))
 
-    start = (0.7, 1.0)
+    scale = slope * top  # least squares stop on absolute tolerances: let the currents be near 1
     try:
-        found, covariance = curve_fit(model, v, i, p0=start, bounds=([0, 0], [10, 2500]))
+        found, covariance = curve_fit(model, v, i / scale, p0=(0.7, 1.0), bounds=([0, 0], [10, 2500]))
     except RuntimeError as failure:
         raise DeviceError(f"{csv!r}: no sinh curve goes through these points ({failure})") from None
     error = np.sqrt(np.diag(covariance))
     g, bend = float(found[0] * slope), float(found[1])
-    if bend < 1e-6:
+    if bend < max(1e-6, Z95 * error[1]):
         raise DeviceError(
             f"{csv!r}: the curve is a straight line to within its noise; leave [iv] out of the card"
         )
     v0 = top / np.sqrt(bend)
-    residuals = i - model(v, *found)
+    residuals = i - scale * model(v, *found)
     freedom = len(v) - 2
     s = float(np.sqrt(np.square(residuals).sum() / max(freedom, 1)))
     x = np.linspace(v.min(), v.max(), 200)
-    picture = Picture(v, 1e6 * i, x, {"sinh": 1e6 * model(x, *found)}, "voltage (V)", "current (µA)")
+    picture = Picture(v, 1e6 * i, x, {"sinh": 1e6 * scale * model(x, *found)}, "voltage (V)", "current (µA)")
     block = {"equation": "sinh", "v0_V": float(v0), "read_voltage_V": top, "conductance_at": "read"}
     return Fit(
         equation,

@@ -31,9 +31,7 @@ WINDOW = Window(1e-5, 1e-6)
 
 def model(**changes):
     given = {"nl_up": 2.4, "nl_down": -4.88, "pulses_up": 97, "pulses_down": 90, **changes}
-    return SWITCHING["neurosim"].model_validate(
-        {"equation": "neurosim", "up": PULSE, "down": PULSE, **given}
-    )
+    return SWITCHING["neurosim"].model_validate({"equation": "neurosim", "up": PULSE, "down": PULSE, **given})
 
 
 @pytest.mark.parametrize(("label", "a"), CHECK_POINTS.items())
