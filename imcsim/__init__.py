@@ -8,11 +8,13 @@ from imcsim.convert import convert
 from imcsim.diagnose import diagnose
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
+from imcsim.handover import export_arrays, import_arrays
 from imcsim.hardware import Hardware
 from imcsim.kernels.cache import set_plan_memory
+from imcsim.mitigation import mitigation_cost
 from imcsim.ppa import estimate
 from imcsim.presets import load_hardware
-from imcsim.program import age, program, seed_reads
+from imcsim.program import age, program, seed_reads, write_report
 from imcsim.storage import load, save
 from imcsim.summary import summary
 
@@ -31,8 +33,11 @@ __all__ = [
     "diagnose",
     "estimate",
     "evaluate",
+    "export_arrays",
+    "import_arrays",
     "load",
     "load_hardware",
+    "mitigation_cost",
     "program",
     "quant",
     "save",
@@ -40,5 +45,6 @@ __all__ = [
     "set_plan_memory",
     "summary",
     "train",
+    "write_report",
     "zoo",
 ]

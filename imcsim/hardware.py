@@ -24,41 +24,11 @@ from pydantic import (
 from imcsim.adc_table import Adc
 from imcsim.costs import Component, Tile
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
+from imcsim.hardware_tables import CardProgramming, Mitigation, Programming
 from imcsim.schema import Table, tuple_if_list
 
 MAX_BITS = 16
 """Widest weight or input code: products and sums stay exact in float64."""
-
-
-class CardProgramming(Table):
-    """Programming error as the device card says."""
-
-    kind: Literal["card"] = "card"
-
-
-class NoProgramming(Table):
-    """Cells take exactly the conductance asked for."""
-
-    kind: Literal["none"] = "none"
-
-
-class RangeProgramming(Table):
-    """Normal error of standard deviation ``sigma (g_max - g_min)`` on every cell."""
-
-    kind: Literal["range"] = "range"
-    sigma: float = Field(ge=0)
-
-
-class ProportionalProgramming(Table):
-    """Normal error of standard deviation ``sigma g`` on every cell."""
-
-    kind: Literal["proportional"] = "proportional"
-    sigma: float = Field(ge=0)
-
-
-Programming = Annotated[
-    CardProgramming | NoProgramming | RangeProgramming | ProportionalProgramming, Field(discriminator="kind")
-]
 
 
 class Device(Table):
@@ -242,6 +212,7 @@ class Hardware(Table):
     weights: Weights = Weights()
     inputs: Inputs = Inputs()
     adc: Adc | None = None
+    mitigation: Mitigation = Mitigation()
     tile: Tile | None = None
     components: dict[str, Component] = Field(default_factory=dict)
 
@@ -305,6 +276,12 @@ class Hardware(Table):
                 )
         if adc is not None:
             self._check_adc(adc)
+        self.mitigation.check(
+            encoding=weights.encoding,
+            readout=array.readout,
+            columns=array.cols,
+            wires=array.word_line_ohm > 0 or array.bit_line_ohm > 0,
+        )
         self._check_readout()
         return self
 
@@ -472,7 +449,7 @@ def _choices(message: str) -> list[str]:
     return message.split("'")[1::2]
 
 
-_UNION_BRANCHES = {"int", "float", "bool", "card", "none", "range", "proportional"}
+_UNION_BRANCHES = {"int", "float", "bool", "card", "none", "range", "proportional", "write_verify"}
 
 
 def _clean(loc: tuple[int | str, ...]) -> list[str]:

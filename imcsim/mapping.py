@@ -17,11 +17,12 @@ class Placement:
     are driven at a time.
 
     Attributes:
-        arrays: physical arrays.
+        arrays: physical arrays, copies included.
         row_blocks: arrays along the inputs of one group.
         column_blocks: arrays along the outputs of one group.
         groups_per_array: groups that share an array.
-        cells: cells that hold weights or unit columns.
+        cells: cells that hold weights or unit columns, in every copy, and those of spare columns beside them.
+        spare_cells: those of spare columns.
         idle_columns: bit lines, over all arrays, that hold nothing.
         utilisation: `cells` over all cells of the arrays.
     """
@@ -31,6 +32,7 @@ class Placement:
     column_blocks: int
     groups_per_array: int
     cells: int
+    spare_cells: int
     idle_columns: int
     utilisation: float
 
@@ -51,23 +53,26 @@ def place(
         The placement.
     """
     where = layout(hardware, groups, outputs, inputs, unit_column=unit_column)
+    copies, spare = hardware.mitigation.copies, hardware.mitigation.spare_columns
     sets = -(-groups // where.groups_per_array)
     arrays = sets * where.row_blocks * where.column_blocks * where.apart
     cells = groups * where.rows * where.columns * where.apart
     if unit_column:
         cells += arrays // where.row_blocks * where.rows
+    spare_cells = arrays // where.row_blocks * where.rows * spare
     side_by_side = -(-groups // where.stacked)
     used_columns = side_by_side * where.columns * where.row_blocks * where.apart
-    used_columns += arrays if unit_column else 0
+    used_columns += arrays * (unit_column + spare)
     total = arrays * hardware.array.rows * hardware.array.cols
     return Placement(
-        arrays=arrays,
+        arrays=copies * arrays,
         row_blocks=where.row_blocks,
         column_blocks=where.column_blocks,
         groups_per_array=where.groups_per_array,
-        cells=cells,
-        idle_columns=arrays * hardware.array.cols - used_columns,
-        utilisation=cells / total,
+        cells=copies * (cells + spare_cells),
+        spare_cells=copies * spare_cells,
+        idle_columns=copies * (arrays * hardware.array.cols - used_columns),
+        utilisation=(cells + spare_cells) / total,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 
 from torch import nn
 
-from imcsim.convert import arrays
+from imcsim.convert import arrays, named_layers
+from imcsim.devices import WriteReport
 from imcsim.errors import InputError
 
 
@@ -76,6 +77,26 @@ def seed_reads(sim: nn.Module, seed: int = 0) -> None:
     number = _integer(seed, "seed_reads")
     for _, array in arrays(sim):
         array.seed_reads(number)
+
+
+def write_report(sim: nn.Module) -> dict[str, WriteReport]:
+    """What the last programming by write-verify took, layer by layer: errors, pulses, energy, time.
+
+    Args:
+        sim: a converted model.
+
+    Returns:
+        Layer name -> report, of the layers whose cells were written with ``device.programming = { kind =
+        "write_verify", ... }`` in this process; a model read from a file does not know. Reports add up:
+        ``sum(write_report(sim).values(), WriteReport())``.
+
+    Raises:
+        ConversionError: the model was not converted.
+    """
+    for layer, array in arrays(sim):
+        array.sync(layer.weight)
+    found = {name: layer.array.write_report for name, layer in named_layers(sim).items()}
+    return {name: report for name, report in found.items() if report is not None}
 
 
 def _integer(seed: int, what: str) -> int:

@@ -170,6 +170,7 @@ def _circuit_effects(array: CrossbarArray) -> list[str]:
     if chip.readout != "current":
         out.append(f"{chip.readout} readout")
     out += periphery_effects(array.hardware)
+    out += _mitigation_effects(array.hardware)
     if array.seconds:
         out.append(f"aged {array.seconds:g} s")
     if array.compensation is not None:
@@ -193,3 +194,16 @@ def _range_warnings(hardware: Hardware) -> list[str]:
         if not 0 <= zero <= codes:
             return [f"adc.range = [{lo:g}, {hi:g}] does not contain zero"]
     return []
+
+
+def _mitigation_effects(hardware: Hardware) -> list[str]:
+    """What the chip does against its faults and wires."""
+    how = hardware.mitigation
+    named = {
+        f"{how.copies} copies averaged": how.copies > 1,
+        f"{how.spare_columns} spare columns an array": how.spare_columns > 0,
+        "rows remapped around stuck cells": how.remap_rows,
+        "stuck cells compensated": how.compensate_faults,
+        f"shuffled ({how.shuffle})": how.shuffle != "none",
+    }
+    return [name for name, on in named.items() if on]

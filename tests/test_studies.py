@@ -20,6 +20,7 @@ STUDIES = (
     "converters",
     "recovery",
     "recovery_xnor",
+    "mitigation",
 )
 SMALL = 100_000
 """Bytes of a figure."""
@@ -65,3 +66,19 @@ def test_record_can_be_repeated(study):
 def test_figure_is_small(study):
     if study.figure is not None:
         assert (ROOT / "docs" / "studies" / f"{study.name}.png").stat().st_size < SMALL
+
+
+def test_switching_page_says_what_its_record_says(monkeypatch):
+    """A study without networks: its script has a command line of its own."""
+    monkeypatch.syspath_prepend(ROOT / "scripts" / "studies")
+    script = importlib.import_module("switching")
+    record = read_record(ROOT / "docs" / "results" / "switching.json")
+    page = (ROOT / "docs" / "studies" / "switching.md").read_text(encoding="utf-8")
+    for marker, table in script.tables(record).items():
+        assert between_markers(page, marker) == table
+    assert record.command in page
+    again = script.verify_row("hzo_fefet", 0.05)
+    kept = next(r for r in record.rows if r.get("tolerance") == 0.05 and r["device"] == "hzo_fefet")
+    assert again["pulses"] == kept["pulses"]
+    for figure in ("curves", "write_verify"):
+        assert (ROOT / "docs" / "studies" / f"switching_{figure}.png").stat().st_size < SMALL

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -16,6 +17,9 @@ from imcsim.cli.output import AsJson, show, show_json
 from imcsim.devices import DeviceCard
 from imcsim.errors import InputError
 from imcsim.hardware import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 app = typer.Typer(help="Device cards: measured and published memory cells.")
 
@@ -59,6 +63,66 @@ def _devices_show(
             show(escape(f"assumed: {assumption}"))
     if plot is not None:
         typer.echo(f"{plot} written", err=True)
+
+
+@app.command("fit")
+def _devices_fit(
+    ctx: typer.Context,
+    csv: Annotated[Path, typer.Argument(help="Measured points: a header and numbers.")],
+    equation: Annotated[
+        str, typer.Option(help="levels, programming.*, drift.power_law, read_noise.*, iv.sinh or switching.*")
+    ],
+    card: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a card (.toml), or add to one.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw points and equation: .png, .pdf or .svg.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="t0_s=20, degree=3, pulse_up={voltage_V=1.6,width_s=50e-9}; repeat for more.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit an equation to measured points, with 95 % intervals."""
+    found = devices.fit(csv, equation=equation, **_fit_options(option or []))
+    if plot is not None:
+        _save_figure(found.plot().get_figure(root=True), plot)
+    if card is not None:
+        found.save(card)
+    if as_json or ctx.obj:
+        show_json(
+            {
+                "equation": found.equation,
+                "rows": found.rows,
+                "parameters": {k: [v.value, v.low, v.high] for k, v in found.parameters.items()},
+                "residual_rms": found.residual_rms,
+                "notes": list(found.notes),
+                "card": found.blocks,
+            }
+        )
+    else:
+        show(escape(str(found)))
+    for file in (card, plot):
+        if file is not None:
+            typer.echo(f"{file} written", err=True)
+
+
+def _fit_options(given: list[str]) -> dict[str, Any]:
+    """NAME=VALUE, values as in TOML."""
+    options: dict[str, Any] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        try:
+            options[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            mark = ""
+        if not mark or not name:
+            raise InputError(f"--option {text!r} is not NAME=VALUE with a TOML value, such as t0_s=20.0")
+    return options
 
 
 def _list_devices(as_json: bool) -> None:
@@ -124,7 +188,10 @@ def _shown(value: Any) -> str:
 def _plot_card(card: DeviceCard, file: Path) -> None:
     from imcsim.plot import device_card  # matplotlib, only where it is asked for
 
-    figure = device_card(card)[0].get_figure(root=True)
+    _save_figure(device_card(card)[0].get_figure(root=True), file)
+
+
+def _save_figure(figure: Figure | None, file: Path) -> None:
     if figure is None:
         raise RuntimeError("axes without a figure")
     kinds = sorted(figure.canvas.get_supported_filetypes())

@@ -32,6 +32,7 @@ from imcsim.devices.noise import ReadNoise
 from imcsim.devices.points import PointSet, read_columns
 from imcsim.devices.programming import PROGRAMMING, SPREAD, NoProgramming, ProgrammingEquation, SpreadEquation
 from imcsim.devices.retention import RetentionDrift
+from imcsim.devices.switching import SWITCHING, SwitchingEquation
 from imcsim.errors import DeviceError, FileMissingError
 
 DRIFT: dict[str, type[DriftEquation]] = {
@@ -47,6 +48,9 @@ Programming = Annotated[
 ]
 Spread = Annotated[SerializeAsAny[SpreadEquation], BeforeValidator(lambda v: choose(v, SPREAD, "spread"))]
 Drift = Annotated[SerializeAsAny[DriftEquation], BeforeValidator(lambda v: choose(v, DRIFT, "drift"))]
+Switching = Annotated[
+    SerializeAsAny[SwitchingEquation], BeforeValidator(lambda v: choose(v, SWITCHING, "switching"))
+]
 CurrentVoltage = Annotated[SerializeAsAny[IVEquation], BeforeValidator(lambda v: choose(v, IV, "I-V"))]
 
 
@@ -160,11 +164,12 @@ class DeviceCard(BaseModel):
     schema_version: Literal[1] = Field(alias="schema")
     name: str = Field(min_length=1)
     title: str
-    technology: Literal["ideal", "rram", "pcm", "sram"]
+    technology: Literal["ideal", "rram", "pcm", "fefet", "sram"]
     confidence: Confidence
     assumptions: tuple[str, ...] = ()
     sources: dict[str, Source] = Field(default_factory=dict)
     conductance: Conductance = Conductance()
+    switching: Switching | None = None
     programming: Programming = NoProgramming()
     spread: Spread | None = None
     drift: Drift | None = None
@@ -187,7 +192,17 @@ class DeviceCard(BaseModel):
 
     def blocks(self) -> dict[str, Block]:
         """Name -> block, for those the card has."""
-        names = ("conductance", "programming", "spread", "drift", "read_noise", "iv", "faults", "readout")
+        names = (
+            "conductance",
+            "switching",
+            "programming",
+            "spread",
+            "drift",
+            "read_noise",
+            "iv",
+            "faults",
+            "readout",
+        )
         return {n: b for n in names if (b := getattr(self, n)) is not None}
 
     def equations(self) -> dict[str, Equation]:
@@ -234,7 +249,7 @@ def read_card(path: Path) -> DeviceCard:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeviceError(f"device card {str(path)!r} is not TOML: {error}") from None
-    for key in ("programming", "drift", "iv"):
+    for key in ("switching", "programming", "drift", "iv"):
         block = data.get(key)
         if isinstance(block, dict) and isinstance(block.get("file"), str):
             block["table"] = read_columns(path.parent / block["file"])

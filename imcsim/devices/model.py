@@ -22,12 +22,14 @@ from imcsim.devices.programming import (
     RangeProgramming,
     snap_to_levels,
 )
+from imcsim.devices.verifying import WriteReport, WriteVerify
 from imcsim.errors import DeviceError
 
 ProgrammingSpec = ProgrammingEquation
 """What `[device] programming` of a hardware description becomes; see `programming_spec`."""
 
 RngFor = Callable[[str], np.random.Generator]
+Log = Callable[[WriteReport], None]
 
 
 class DeviceValidityWarning(UserWarning):
@@ -136,6 +138,8 @@ class DeviceModel:
                     f"card {self.card.name!r}: [{name}] holds up to {reach:g} S, but g_max_S = "
                     f"{self.window.g_max_S:g}; leave g_max_S out or set it to at most {reach:g}"
                 )
+        if isinstance(self.programming, WriteVerify):
+            self.programming.switching.check(self.window)
 
     # ---- what is on ----------------------------------------------------------------------------------------
 
@@ -200,6 +204,11 @@ class DeviceModel:
         low = self.card.conductance.g_min_S
         if low is not None and self.window.g_min_S < low * (1 - 1e-9):
             notes.append(f"g_min_S = {self.window.g_min_S:g} is below the card's {low:g} S")
+        if self.card.switching is not None and self.programming.silent and self.spread is None:
+            notes.append(
+                f"cells are written exactly: card {self.card.name!r} says how pulses move them; set "
+                "device.programming = { kind = 'write_verify', ... }"
+            )
         return notes
 
     def check_levels(self, n_levels: int) -> None:
@@ -221,6 +230,7 @@ class DeviceModel:
         *,
         array_rows: int | None = None,
         array_cols: int | None = None,
+        log: Log | None = None,
     ) -> dict[str, Tensor]:
         """Write the arrays: states, spread, programming error, faults; and draw what drift will need.
 
@@ -232,6 +242,7 @@ class DeviceModel:
             rng_for: purpose -> a fresh generator; purposes: spread, programming, faults, dead_lines, drift.
             array_rows: rows of one array, where target_S spans several (dead columns end with their array).
             array_cols: columns of one array, likewise.
+            log: gets the report of write-verify, where cells are written so.
 
         Returns:
             `conductance_S` (float32) and, only where needed, `drift_nu`, `drift_z`, `drift_up`, `target_S`,
@@ -243,7 +254,9 @@ class DeviceModel:
         state = {} if self.drift is None else self.drift.draw(g, self.window, rng_for("drift"))
         if self.spread is not None:
             g = self.spread.write(g, self.window, rng_for("spread"))
-        if not self.programming.silent:
+        if isinstance(self.programming, WriteVerify) and log is not None:
+            g = self.programming.write_and_log(g, self.window, rng_for("programming"), log)
+        elif not self.programming.silent:
             g = self.programming.write(g, self.window, rng_for("programming"))
         frozen: Tensor | None = None
         if self.stuck_on or self.stuck_off:

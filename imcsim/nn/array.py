@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from imcsim.devices import column_factors, global_factor
+from imcsim.devices import WriteReport, column_factors, global_factor
 from imcsim.errors import CalibrationError, EngineError, MappingError
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.encode import Slicing
@@ -29,6 +29,7 @@ from imcsim.nn.device import (
     on_off_ratio,
 )
 from imcsim.nn.effects import ALL, Effects
+from imcsim.nn.mitigate import average, write_cells, write_unit_column
 from imcsim.nn.periphery import Periphery, has_noise
 from imcsim.nn.readout import (
     Cells,
@@ -39,6 +40,7 @@ from imcsim.nn.readout import (
     target_cells,
     weight_slicing,
 )
+from imcsim.nn.tiles import has_unit_column
 from imcsim.nn.wiring import has_wires, wired
 from imcsim.nn.written import Written, check_codes, fingerprint
 from imcsim.quant.base import Span, array_hardware
@@ -103,6 +105,7 @@ class CrossbarArray(nn.Module):
         self.effects: Effects = ALL
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
+        self.write_report: WriteReport | None = None
         self._written: Written | None = None
         self._cells_seed: int | None = None
         self._pending: dict[str, Tensor] | None = None
@@ -294,17 +297,18 @@ class CrossbarArray(nn.Module):
         if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
         draw = partial(keyed_generator, self.chip_seed, self.name)
-        lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
-        self.cells = self.device_model.program(self.target_conductance(), draw, **lines)
+        log: list[WriteReport] = []
+        rows = array_rows(self.hardware, self.written.w_int.shape[2])
+        levels, model = self.targets().levels, self.device_model
+        self.cells = write_cells(model, self.hardware, levels, self.slicing, rows, draw, log.append)
         if self.has_unit_column:
-            self.unit_cells = self.device_model.program(
-                self._unit_target(), lambda purpose: draw(f"unit column {purpose}"), **lines
-            )
+            self.unit_cells = write_unit_column(model, self.hardware, self.unit_target(), draw, log.append)
+        self.write_report = sum(log, WriteReport()) if log else None
 
     @property
     def has_unit_column(self) -> bool:
         """Whether a column at level 1 measures the sum of inputs."""
-        return self.hardware.adc is not None and self.hardware.adc.offset_correction == "unit_column"
+        return has_unit_column(self.hardware)
 
     @property
     def slicing(self) -> Slicing:
@@ -322,7 +326,8 @@ class CrossbarArray(nn.Module):
         """
         return level_conductance(self.device_model, self.targets().levels, self.slicing.top_levels)
 
-    def _unit_target(self) -> Tensor:
+    def unit_target(self) -> Tensor:
+        """Target conductance of the unit column. Shapes: returns (groups, 1, 1, rows, 1) float32."""
         groups, _, inputs = self.written.w_int.shape
         rows = array_rows(self.hardware, inputs)[-1][1]
         unit = torch.ones(groups, 1, 1, rows, 1, device=self.written.w_int.device)
@@ -335,6 +340,24 @@ class CrossbarArray(nn.Module):
         self.forget_plans()
         if self._written is not None:
             self._write()
+
+    def set_conductances(self, cells_S: Tensor, unit_S: Tensor | None) -> None:
+        """Take conductances as programmed, measured ones say; what else was drawn for the cells stays.
+
+        Shapes: cells_S as `cells` holds them; unit_S (copies, groups, rows) or None: as it is.
+        Units: siemens, or units of g_max.
+        """
+        self.cells = {**self.cells, "conductance_S": cells_S}
+        if self.has_unit_column:
+            unit = self.unit_cells.get("conductance_S")
+            if unit is None:
+                copies, target = self.hardware.mitigation.copies, self.unit_target()
+                unit = target.expand(copies, *target.shape) if copies > 1 else target
+            if unit_S is not None:
+                unit = unit_S.to(unit.device).reshape(unit.shape)
+            self.unit_cells = {**self.unit_cells, "conductance_S": unit}
+        self.programmed_by_user = True
+        self.forget_plans()
 
     def age(self, seconds: float, compensation: Compensation | None) -> None:
         """Set the time since the verify read, and what is done about drift."""
@@ -426,14 +449,29 @@ class CrossbarArray(nn.Module):
         if not self.cells or not (effects.cells or wires):
             return None, None, None, None
         if not effects.cells:
-            cells, unit = self.target_conductance(), self._unit_target() if self.has_unit_column else None
-        else:
-            cells = self._aged(self.cells, seconds)
-            unit = self._aged(self.unit_cells, seconds) if self.unit_cells else None
+            return self._seen(self.target_conductance(), self.unit_target(), seconds, effects)
+        cells = self._aged(self.cells, seconds)
+        unit = self._aged(self.unit_cells, seconds) if self.unit_cells else None
+        if self.hardware.mitigation.copies == 1:
+            return self._seen(cells, unit, seconds, effects)
+        each = [
+            self._seen(one, None if unit is None else unit[k], seconds, effects)
+            for k, one in enumerate(cells)
+        ]
+        seen, unit_seen, variance, unit_variance = (average(values) for values in zip(*each, strict=True))
+        less = (None if v is None else v / len(each) for v in (variance, unit_variance))
+        return seen, unit_seen, *less
+
+    def _seen(
+        self, cells: Tensor, unit: Tensor | None, seconds: float, effects: Effects
+    ) -> tuple[Tensor | None, ...]:
+        """One copy's cells as its columns see them, as `_conductances` returns them."""
+        unit = unit if self.has_unit_column else None
         seen, unit_seen = cells, unit
-        if wires:
+        if has_wires(self.hardware) and effects.wires:
             rows = array_rows(self.hardware, self.written.w_int.shape[2])
-            seen, unit_seen = wired(self.hardware, cells, unit, rows)
+            order = None if self.hardware.mitigation.shuffle == "none" else self.target_conductance()
+            seen, unit_seen = wired(self.hardware, cells, unit, rows, order)
         g_max = self.device_model.window.g_max_S
         if not effects.noise:
             return seen / g_max, None if unit_seen is None else unit_seen / g_max, None, None

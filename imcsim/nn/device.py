@@ -10,11 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from imcsim.devices import DeviceModel, load, programming_spec
+from imcsim.devices import DeviceCard, DeviceModel, ProgrammingSpec, bind_write_verify, load, programming_spec
 from imcsim.errors import HardwareError
 from imcsim.functional.dac import PulseTrain, digits
 from imcsim.functional.encode import Slicing
 from imcsim.hardware import Hardware
+from imcsim.hardware_tables import Programming, WriteVerifyProgramming
 
 
 def bind_device(hardware: Hardware) -> DeviceModel:
@@ -48,14 +49,19 @@ def bind_device(hardware: Hardware) -> DeviceModel:
         card,
         g_max_S=g_max,
         g_min_S=g_min,
-        programming_override=programming_spec(
-            device.programming.kind, getattr(device.programming, "sigma", None)
-        ),
+        programming_override=_override(card, device.programming),
         temperature_K=device.temperature_K,
         stuck_on=device.stuck_on,
         stuck_off=device.stuck_off,
         normalised=device.g_max_S is None and window.g_max_S is None,
     )
+
+
+def _override(card: DeviceCard, how: Programming) -> ProgrammingSpec | None:
+    """What [device] programming puts in the place of the card's own error, or None."""
+    if isinstance(how, WriteVerifyProgramming):
+        return bind_write_verify(card, how.tolerance, how.max_pulses, how.retries, how.read_s)
+    return programming_spec(how.kind, getattr(how, "sigma", None))
 
 
 def check_fit(model: DeviceModel, hardware: Hardware, slices: Slicing) -> None:

@@ -26,7 +26,7 @@ class Layout:
         slices_apart: slices lie on arrays of their own.
         sides_apart: so do the sides of a pair.
         columns: of one group on the arrays of one row block.
-        usable: columns of an array without its unit column.
+        usable: columns of an array without its unit column and its spare ones.
         groups_per_array: groups that share an array.
         stacked: of these, how many lie above each other.
     """
@@ -75,7 +75,7 @@ def layout(
     slices_apart = hardware.weights.placement == "separate"
     sides_apart = slicing.paired and hardware.weights.pair == "arrays"
     columns = outputs * (1 if slices_apart else slices) * (1 if sides_apart else sides)
-    usable = max(hardware.array.cols - unit_column, 1)
+    usable = max(hardware.array.cols - unit_column - hardware.mitigation.spare_columns, 1)
     stacked = groups_per_array = 1
     if groups > 1 and len(blocks) == 1 and columns <= usable:
         room = max(1, hardware.array.rows // rows)

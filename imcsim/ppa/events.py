@@ -158,6 +158,7 @@ def _on_arrays(shape: LayerShape, where: Layout, tile: Tile, cycle_s: float) -> 
     outputs = runs * where.reads * words * where.streams
     slices = weight_slicing(hardware)
     columns = words * len(slices.widths) * (2 if slices.paired else 1)
+    columns *= hardware.mitigation.copies
     columns += where.column_arrays if where.unit_column else 0
     sums, samples = outputs * where.conversions, outputs * where.cycles
     if where.unit_column:
