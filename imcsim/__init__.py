@@ -14,6 +14,7 @@ from imcsim.presets import load_hardware
 from imcsim.program import age, program, seed_reads
 from imcsim.storage import load, save
 from imcsim.summary import summary
+from imcsim.survey import survey
 
 __version__ = "0.1.0"
 
@@ -36,5 +37,6 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "survey",
     "zoo",
 ]
