@@ -15,6 +15,7 @@ from imcsim.program import age, program, seed_reads
 from imcsim.storage import load, save
 from imcsim.summary import summary
 from imcsim.survey import survey
+from imcsim.thresholds import fold_thresholds
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ __all__ = [
     "devices",
     "estimate",
     "evaluate",
+    "fold_thresholds",
     "load",
     "load_hardware",
     "program",
