@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from imcsim import devices
-from imcsim.cli.output import AsJson, show, show_json
+from imcsim.cli.output import AsJson, save_figure, show, show_json
 from imcsim.devices import DeviceCard
-from imcsim.errors import InputError
-from imcsim.hardware import write_atomically
 
 app = typer.Typer(help="Device cards: measured and published memory cells.")
 
@@ -124,13 +121,4 @@ def _shown(value: Any) -> str:
 def _plot_card(card: DeviceCard, file: Path) -> None:
     from imcsim.plot import device_card  # matplotlib, only where it is asked for
 
-    figure = device_card(card)[0].get_figure(root=True)
-    if figure is None:
-        raise RuntimeError("axes without a figure")
-    kinds = sorted(figure.canvas.get_supported_filetypes())
-    kind = file.suffix.removeprefix(".").lower()
-    if kind not in kinds:
-        raise InputError(f"--plot {str(file)!r} has no known ending; give one of .{', .'.join(kinds)}")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=150)
-    write_atomically(file, picture.getvalue())
+    save_figure(device_card(card)[0], file)
