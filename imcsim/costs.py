@@ -81,8 +81,8 @@ class Tile(_Table):
         None,
         gt=0,
         le=1,
-        description="mean pulse on a word line over full scale where none was measured; without it 1, and 0.5 "
-        "for xnor, which drives one line of each pair",
+        description="mean pulse on a word line over full scale where none was measured; without it 1, and "
+        "0.5 for xnor, which drives one line of each pair",
     )
     tiles_per_router: int = Field(4, ge=1)
     flit_bytes: int = Field(4, ge=1)
@@ -96,8 +96,8 @@ class Tile(_Table):
     )
     rest: Literal["none", "library"] = Field(
         "none",
-        description="what these tables do not account for: nothing does, or in estimates the library's generic "
-        "tile; a published headline of a macro covers the macro alone",
+        description="what these tables do not account for: nothing does, or in estimates the library's "
+        "generic tile; a published headline of a macro covers the macro alone",
     )
 
     @property

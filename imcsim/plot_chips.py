@@ -1,6 +1,7 @@
 """Figures of what chips cost: energy stacked by component, and efficiency over precision.
 
-As in `imcsim.plot`: every function draws into the axes it is given, or into a new figure, and returns the axes.
+As in `imcsim.plot`: every function draws into the axes it is given, or into a new figure, and returns the
+axes.
 """
 
 from __future__ import annotations
@@ -60,9 +61,13 @@ def estimate_bars(report: Estimate, ax: Axes | None = None) -> Axes:
             middle = bottom[-1] + heights[-1] / 2
             ax.text(len(rows) + 1, middle, f"{100 * share:.0f} %", ha="center", va="center", fontsize=7)
         bottom += heights
-    ax.set_xticks([*range(len(rows)), len(rows) + 1], [*(row.name for row in rows), "all"], rotation=90, fontsize=7)
+    ax.set_xticks(
+        [*range(len(rows)), len(rows) + 1], [*(row.name for row in rows), "all"], rotation=90, fontsize=7
+    )
     ax.set_ylabel("energy a sample (J)")
-    ax.set_title(f"{report.hardware}: {report.energy_J:.3g} J, {report.tops_per_watt:.3g} TOPS/W", fontsize=10)
+    ax.set_title(
+        f"{report.hardware}: {report.energy_J:.3g} J, {report.tops_per_watt:.3g} TOPS/W", fontsize=10
+    )
     ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return ax
 
@@ -70,7 +75,7 @@ def estimate_bars(report: Estimate, ax: Axes | None = None) -> Axes:
 def _stacks(report: Estimate) -> dict[str, tuple[str, ...]]:
     """Labels of the stacks from the largest down, and the components in each."""
     parts = sorted((p for p in report.components if p.energy_aJ), key=lambda p: -p.energy_aJ)
-    stacks = {part.name: (part.name,) for part in parts[:SHOWN]}
+    stacks: dict[str, tuple[str, ...]] = {part.name: (part.name,) for part in parts[:SHOWN]}
     if len(parts) > SHOWN:
         stacks["other"] = tuple(part.name for part in parts[SHOWN:])
     return stacks
@@ -81,8 +86,8 @@ def survey_efficiency(
 ) -> list[Axes]:
     """Power and area efficiency over the bits of weights, published and simulated together.
 
-    Published figures are drawn as corrected; where that is not what is printed, the printed one is drawn open and
-    joined to it. Simulated ones are crosses, joined to the published one of the same key.
+    Published figures are drawn as corrected; where that is not what is printed, the printed one is drawn
+    open and joined to it. Simulated ones are crosses, joined to the published one of the same key.
 
     Args:
         points: from `imcsim.survey.survey_points`.
@@ -130,5 +135,8 @@ def _simulated(ax: Axes, rows: pd.DataFrame, points: pd.DataFrame, column: str) 
     ax.plot(rows["weight_bits"], rows[column], "kx", markersize=5, label="simulated, imcsim")
     for _, row in rows.iterrows():
         for _, point in points[points["key"] == row["key"]].iterrows():
-            ends = (point["weight_bits_corrected"], row["weight_bits"]), (point[f"{column}_corrected"], row[column])
+            ends = (
+                (point["weight_bits_corrected"], row["weight_bits"]),
+                (point[f"{column}_corrected"], row[column]),
+            )
             ax.plot(*ends, color="k", linewidth=0.5, alpha=0.5)

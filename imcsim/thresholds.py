@@ -57,13 +57,13 @@ def fold_thresholds(sim: nn.Module) -> nn.Module:
     """A copy of a converted binary network whose BatchNorms became thresholds of their layers' sums.
 
     ``gamma (x - mean) / sqrt(var + eps) + beta > 0`` is ``sign(gamma) (x - t) > 0`` with ``t = mean - beta
-    sqrt(var + eps) / gamma``. A BatchNorm is folded where everything that its result reaches is an input of one
-    bit (`inputs.bits = 1`), through nothing but what keeps signs: hardtanh, tanh, max-pooling, flattening. The
-    result is 1 or -1, never 0 (1 or 0 where the inputs are unsigned).
+    sqrt(var + eps) / gamma``. A BatchNorm is folded where everything that its result reaches is an input of
+    one bit (`inputs.bits = 1`), through nothing but what keeps signs: hardtanh, tanh, max-pooling,
+    flattening. The result is 1 or -1, never 0 (1 or 0 where the inputs are unsigned).
 
     Args:
-        sim: converted, in eval mode, traceable by torch.fx. Set ``inputs.range = 1.0`` on its chips, or calibrate
-            after folding.
+        sim: converted, in eval mode, traceable by torch.fx. Set ``inputs.range = 1.0`` on its chips, or
+            calibrate after folding.
 
     Returns:
         The copy; other BatchNorms are as they were.
@@ -71,11 +71,11 @@ def fold_thresholds(sim: nn.Module) -> nn.Module:
     Raises:
         ConversionError: the model is in training mode, cannot be traced, or no BatchNorm can be folded.
 
-    Notes: the comparison is on the digitally summed result, which all row blocks and converters contribute to: it is
-        the sense amplifier's own threshold only where a layer fits one array.
+    Notes: the comparison is on the digitally summed result, which all row blocks and converters contribute
+        to: it is the sense amplifier's own threshold only where a layer fits one array.
 
-    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", Front. Electron.
-        6, 2025, section 5.4.2; Y. Umuroglu et al., "FINN", FPGA 2017, section 4.2.2.
+    References: C. Zhang et al., "Quantized convolutional neural networks: a hardware perspective", Front.
+        Electron. 6, 2025, section 5.4.2; Y. Umuroglu et al., "FINN", FPGA 2017, section 4.2.2.
     """
     if sim.training:
         raise ConversionError("fold_thresholds folds running statistics; call sim.eval() first")
@@ -83,13 +83,14 @@ def fold_thresholds(sim: nn.Module) -> nn.Module:
         graph = _Tracer().trace(sim)
     except Exception as error:  # torch.fx raises whatever the model's forward does
         raise ConversionError(
-            f"fold_thresholds needs torch.fx to trace the model, which failed: {error}; make forward traceable"
+            f"fold_thresholds needs torch.fx to trace the model, which failed: {error}; make forward "
+            "traceable"
         ) from error
     lows = _foldable(sim, graph)
     if not lows:
         raise ConversionError(
-            "no BatchNorm of the model reaches only inputs of one bit; convert with a chip of inputs.bits = 1 and "
-            "leave nothing but hardtanh, tanh, max-pooling and flattening between them"
+            "no BatchNorm of the model reaches only inputs of one bit; convert with a chip of inputs.bits "
+            "= 1 and leave nothing but hardtanh, tanh, max-pooling and flattening between them"
         )
     folded = copy.deepcopy(sim)
     for name, low in lows.items():
@@ -121,7 +122,7 @@ def _foldable(sim: nn.Module, graph: fx.Graph) -> dict[str, float]:
 
 
 def _reached(sim: nn.Module, node: fx.Node) -> set[float | None]:
-    """What one-bit inputs downstream of a node send for a value that is not positive; None: something else."""
+    """What one-bit inputs downstream of a node send for what is not positive; None: something else."""
     found: set[float | None] = set()
     for user in node.users:
         module = sim.get_submodule(str(user.target)) if user.op == "call_module" else None

@@ -1,4 +1,5 @@
-"""Every published chip: loads, round-trips, runs a network, and is exact where its converters lose nothing."""
+"""Every published chip: loads, round-trips, runs a network, and is exact where its converters lose
+nothing."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def test_the_folded_network_is_the_network() -> None:
 
 def test_outputs_are_plus_or_minus_one_and_ties_are_minus_one() -> None:
     one = torch.ones(3)
-    compare = Threshold(torch.tensor([0.0, 2.0, 5.0]).double(), torch.tensor([1.0, -1.0, 0.0]).double(), one > 0, -1.0)
+    compare = Threshold(
+        torch.tensor([0.0, 2.0, 5.0]).double(), torch.tensor([1.0, -1.0, 0.0]).double(), one > 0, -1.0
+    )
     x = torch.tensor([[0.0, 2.0, 0.0], [1.0, 1.0, 9.0], [-1.0, 3.0, -9.0]])
     assert compare(x).tolist() == [[-1, -1, 1], [1, 1, 1], [-1, -1, 1]]
 

@@ -255,7 +255,9 @@ def _rows(
             time = job.time(copies) * max(1, sum(any(n == at for n, _ in p) for p in plan.passes))
         events = {event: number for event, number in events.items() if number}
         energy = {
-            name: round(events[part.component.event] * _busy(part, shape, chip_of, costs) * part.energy_J / aJ)
+            name: round(
+                events[part.component.event] * _busy(part, shape, chip_of, costs) * part.energy_J / aJ
+            )
             for name, part in prices.of(chip_of).items()
             if part.component.event in events
         }

@@ -194,7 +194,8 @@ class Estimate:
         slow = max(self.rows, key=lambda r: r.time_s)
         total = self.energy_aJ
         return (
-            f"{part.name} takes {100 * part.energy_aJ / total:.0f} % of the energy ({_why(part, self.macs)}); "
+            f"{part.name} takes {100 * part.energy_aJ / total:.0f} % of the energy "
+            f"({_why(part, self.macs)}); "
             f"{layer.name or 'the model'} {100 * layer.total_aJ / total:.0f} %; "
             f"{slow.name or 'the model'} sets the pace ({slow.time_s:.3g} s)"
         )
@@ -291,4 +292,5 @@ def _why(part: ComponentRow, macs: int) -> str:
     if not part.events:
         return "on all the time"
     each = part.energy_J / part.events
-    return f"{part.events:.3g} x {part.event} of {each * 1e12:.3g} pJ, {part.events / macs:.3g} a multiply-accumulate"
+    rate = part.events / macs
+    return f"{part.events:.3g} x {part.event} of {each * 1e12:.3g} pJ, {rate:.3g} a multiply-accumulate"

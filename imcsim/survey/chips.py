@@ -89,7 +89,8 @@ def _width(key: str, field: str, given: int | None, offered: list[int]) -> int:
         return offered[0]
     if given not in offered:
         raise HardwareError(
-            f"survey_chip({key!r}): {field} = {given!r}; the design offers {', '.join(map(str, sorted(offered)))}"
+            f"survey_chip({key!r}): {field} = {given!r}; the design offers "
+            f"{', '.join(map(str, sorted(offered)))}"
         )
     return given
 

@@ -42,14 +42,15 @@ POINT = ("weight_bits", "gops", "gops_per_watt", "gops_per_mm2")
 def survey() -> pd.DataFrame:
     """The survey's Table 3: every row, FPGA, ASIC and in-memory, with our corrections beside what is printed.
 
-    Units: gops 1e9 operations a second, as each paper counts them; power_w watts; area_mm2; node_nm; clock_MHz.
+    Units: gops 1e9 operations a second, as each paper counts them; power_w watts; area_mm2; node_nm;
+    clock_MHz.
 
     Returns:
-        A row a design, by its key (the name of a preset or of `imcsim.survey.survey_chip` where there is one).
-        Text as printed, numbers as printed; for each of them a column ``<name>_corrected``, equal to it where we
-        know no better; `corrected`, the names of the columns that differ; and `notes`, each of which begins with
-        how sure we are (A the printed numbers contradict each other, B a paper says otherwise, C recalled).
-        ``attrs`` has the citation, the licence and the legend.
+        A row a design, by its key (the name of a preset or of `imcsim.survey.survey_chip` where there is
+        one). Text as printed, numbers as printed; for each of them a column ``<name>_corrected``, equal to it
+        where we know no better; `corrected`, the names of the columns that differ; and `notes`, each of
+        which begins with how sure we are (A the printed numbers contradict each other, B a paper says
+        otherwise, C recalled). ``attrs`` has the citation, the licence and the legend.
 
     References: L. Zhang, O. Krestinskaya, M. E. Fouda, A. M. Eltawil, K. N. Salama, "Quantized convolutional
         neural networks: a hardware perspective", Frontiers in Electronics 6:1469802, 2025, Table 3,
