@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, zoo
+from imcsim import circuits, devices, ppa, quant, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.errors import ImcsimError
@@ -35,6 +35,7 @@ __all__ = [
     "load",
     "load_hardware",
     "program",
+    "quant",
     "save",
     "seed_reads",
     "set_plan_memory",

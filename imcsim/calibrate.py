@@ -112,6 +112,7 @@ class _InputRange:
 
     def __init__(self, array: CrossbarArray) -> None:
         self.array = array
+        array.input_quantizer.start_calibration()
         self.peak, self.negative = 0.0, False
 
     def see(self, x: Tensor) -> None:
@@ -125,4 +126,5 @@ class _InputRange:
             )
         self.peak, self.negative = max(self.peak, -low, high), self.negative or low < 0
         self.array.input_range, self.array.input_signed = self.peak or 1.0, self.negative
+        self.array.input_quantizer.observe(x)
         self.array.forget_plans()

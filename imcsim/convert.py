@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
@@ -17,8 +18,13 @@ from imcsim.hardware import Hardware
 from imcsim.kernels.engines import ENGINES
 from imcsim.nn import CROSSBAR_OF, CrossbarLayer, CrossbarMatrices, Projection
 from imcsim.nn.array import CrossbarArray
+from imcsim.quant.base import Quantizer
+from imcsim.quant.methods.base import Method
 
 HardwareMap = Mapping[str, Hardware | None]
+MethodMap = Mapping[str, Method | None]
+
+Choice = TypeVar("Choice")
 
 _DIGITAL_RECORD = "imcsim_digital"
 
@@ -29,7 +35,7 @@ def convert(
     *,
     fold_batchnorm: bool = False,
     engine: str = "auto",
-    qat: None = None,
+    qat: Method | MethodMap | None = None,
 ) -> nn.Module:
     """A copy of a model whose layers of weights run on crossbars, programmed with seed 0.
 
@@ -43,7 +49,8 @@ def convert(
         fold_batchnorm: fold each BatchNorm into the layer before it (needs eval mode and a model that
             torch.fx can trace).
         engine: auto, reference, collapsed, matmul, table or statistical.
-        qat: a training method; none is part of this version.
+        qat: a training method of `imcsim.quant` for every layer on crossbars, or methods by module or matrix
+            name (`fnmatch` patterns, the last match wins; None: the hardware's own quantizers).
 
     Returns:
         The converted copy. What stays digital is listed by `imcsim.summary`, with the reason.
@@ -57,8 +64,7 @@ def convert(
         raise ConversionError(
             f"engine = {engine!r} is not one of {', '.join(ENGINES)}.{did_you_mean(str(engine), ENGINES)}"
         )
-    if qat is not None:
-        raise ConversionError(f"qat = {qat!r}: training methods are not part of this version; leave qat out")
+    methods = _methods_by_pattern(model, qat)
     sim = copy.deepcopy(model)
     if fold_batchnorm:
         sim = fold(sim)
@@ -73,7 +79,8 @@ def convert(
             digital[name] = reason
             continue
         digital.update(without)
-        replaced[id(module)] = _crossbar(module, chosen, name, engine)
+        trained = {key: _last_match({name, join(name, key)}, methods) for key in chosen}
+        replaced[id(module)] = _crossbar(module, chosen, trained, name, engine)
     sim = _swap(sim, replaced)
     _leave_fast_paths(sim)
     if not replaced:
@@ -146,7 +153,7 @@ def digital_layers(sim: nn.Module) -> dict[str, str]:
             continue
         if isinstance(module, CrossbarMatrices):
             inside = (*inside, f"{name}." if name else "")
-        if name in record or isinstance(module, CrossbarLayer | CrossbarMatrices | CrossbarArray):
+        if name in record or isinstance(module, CrossbarLayer | CrossbarMatrices | CrossbarArray | Quantizer):
             continue
         if any(True for _ in module.parameters(recurse=False)) and not any(
             name.startswith(f"{n}.") for n in record if n
@@ -168,11 +175,7 @@ def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareM
             f"but got {hardware!r:.80}; "
             "load one with imcsim.load_hardware"
         )
-    every = list(model.named_modules(remove_duplicate=False))
-    own = [(name, module) for name, module in every if _torch_layer(module)]
-    matrices = [join(name, key) for name, module in own for key in _matrix_keys(module) if key]
-    layers = list(dict.fromkeys([*(name for name, _ in own), *matrices]))
-    names = list(dict.fromkeys([*(name for name, _ in every), *matrices]))
+    names, layers = _names(model)
     for pattern, chip in hardware.items():
         if not isinstance(pattern, str) or not (chip is None or isinstance(chip, Hardware)):
             raise ConversionError(
@@ -187,6 +190,38 @@ def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareM
                 f"{', '.join(layers[:12])}{' ...' if len(layers) > 12 else ''}"
             )
     return hardware
+
+
+def _names(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Names that patterns may match: of all modules and matrices, and of those that can go on arrays."""
+    every = list(model.named_modules(remove_duplicate=False))
+    own = [(name, module) for name, module in every if _torch_layer(module)]
+    matrices = [join(name, key) for name, module in own for key in _matrix_keys(module) if key]
+    layers = list(dict.fromkeys([*(name for name, _ in own), *matrices]))
+    return list(dict.fromkeys([*(name for name, _ in every), *matrices])), layers
+
+
+def _methods_by_pattern(model: nn.Module, qat: Any) -> MethodMap:
+    if qat is None or isinstance(qat, Method):
+        return {"*": qat}
+    if not isinstance(qat, Mapping):
+        raise ConversionError(
+            f"qat = {qat!r:.80} is not a training method; give one such as imcsim.quant.DoReFa(), or a dict "
+            "from module-name patterns to methods or None"
+        )
+    _, layers = _names(model)
+    for pattern, method in qat.items():
+        if not isinstance(pattern, str) or not (method is None or isinstance(method, Method)):
+            raise ConversionError(
+                f"qat[{pattern!r}] = {method!r:.80}: keys are module-name patterns, values training methods "
+                "such as imcsim.quant.DoReFa(), or None"
+            )
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            raise ConversionError(
+                f"qat: pattern {pattern!r} matches no layer.{did_you_mean(pattern, layers)} Layers: "
+                f"{', '.join(layers[:12])}{' ...' if len(layers) > 12 else ''}"
+            )
+    return qat
 
 
 def _candidates(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -214,11 +249,20 @@ def _matrix_keys(module: nn.Module) -> tuple[str, ...]:
 
 
 def _chip_for(names: set[str], chips: HardwareMap) -> tuple[Hardware | None, str | None]:
-    """The chip of the last pattern that matches a matrix, by its own name or its module's."""
-    matches = [chip for pattern, chip in chips.items() if any(fnmatchcase(name, pattern) for name in names)]
-    if not matches:
-        return None, "no pattern names it"
-    return matches[-1], None if matches[-1] is not None else "kept digital by the caller"
+    """The chip of a matrix, and why it has none."""
+    chip = _last_match(names, chips)
+    if chip is not None:
+        return chip, None
+    named = any(fnmatchcase(name, pattern) for pattern in chips for name in names)
+    return None, "kept digital by the caller" if named else "no pattern names it"
+
+
+def _last_match(names: set[str], patterns: Mapping[str, Choice]) -> Choice | None:
+    """What the last pattern says that matches a matrix, by its own name or its module's."""
+    matches = [
+        choice for pattern, choice in patterns.items() if any(fnmatchcase(name, pattern) for name in names)
+    ]
+    return matches[-1] if matches else None
 
 
 def _why_digital(module: nn.Module) -> str | None:
@@ -236,8 +280,14 @@ def _why_digital(module: nn.Module) -> str | None:
     return None
 
 
-def _crossbar(module: nn.Module, chips: dict[str, Hardware], name: str, engine: str) -> nn.Module:
-    """A layer's crossbar form; `chips` are those of its matrices that go on arrays."""
+def _crossbar(
+    module: nn.Module,
+    chips: dict[str, Hardware],
+    methods: Mapping[str, Method | None],
+    name: str,
+    engine: str,
+) -> nn.Module:
+    """A layer's crossbar form; `chips` are those of its matrices that go on arrays, `methods` train them."""
     if any(is_lazy(p) for p in module.parameters(recurse=False)):
         raise ConversionError(
             f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it"
@@ -249,9 +299,19 @@ def _crossbar(module: nn.Module, chips: dict[str, Hardware], name: str, engine: 
         layer.crossbars = nn.ModuleDict({key: Projection(layer, key) for key in chips})
     for key, chip in chips.items():
         part = layer.crossbars[key] if key else layer
-        part.array = CrossbarArray(chip, join(name, key), engine, part.weight_matrix)
+        part.array = CrossbarArray(chip, join(name, key), engine, part.weight_matrix, methods[key])
+        _place_quantizers(part.array, part.weight)
     layer.train(module.training)
     return layer
+
+
+def _place_quantizers(array: CrossbarArray, weight: Tensor) -> None:
+    """Move a layer's quantizers to its weight's device, and to its dtype unless that is too narrow."""
+    wide = weight.dtype if weight.dtype.itemsize >= 4 else torch.float32
+    for module in array.children():
+        module.to(weight.device, wide)
+    with torch.no_grad():
+        array.weight_quantizer.start(array.weight_matrix(weight.detach()))
 
 
 def _swap(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:

@@ -17,6 +17,7 @@ from imcsim.convert import HardwareMap, arrays, convert, digital_layers, named_l
 from imcsim.errors import ConversionError, DataError, FileMissingError
 from imcsim.fold import FoldedBatchNorm
 from imcsim.hardware import Hardware, write_atomically
+from imcsim.quant.methods.base import method_from_record
 
 FORMAT = "imcsim 1"
 
@@ -41,8 +42,11 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
         "fold_batchnorm": any(isinstance(m, FoldedBatchNorm) for m in sim.modules()),
         "engine": {names[id(layer)]: array.engine for layer, array in layers},
         "hardware": {
-            names[id(layer)]: array.hardware.model_dump(by_alias=True, exclude_unset=True, mode="json")
+            names[id(layer)]: array.described.model_dump(by_alias=True, exclude_unset=True, mode="json")
             for layer, array in layers
+        },
+        "qat": {
+            names[id(layer)]: array.method.record() for layer, array in layers if array.method is not None
         },
         "digital": digital_layers(sim),
         "state": {
@@ -101,7 +105,8 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         glob.escape(name): Hardware.model_validate(_revive(chip)) for name, chip in meta["hardware"].items()
     }
     base = model if not meta["fold_batchnorm"] else _in_eval_mode(model)
-    sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"])
+    methods = {glob.escape(name): method_from_record(record) for name, record in meta.get("qat", {}).items()}
+    sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"], qat=methods)
     record_digital(sim, meta["digital"])
     names = named_layers(sim)
     for name, state in meta["state"].items():

@@ -215,7 +215,7 @@ def test_calibrated_is_never_worse_than_full_where_it_was_calibrated(data: st.Da
     full_chip = {**chip, "adc": {**chip["adc"], "range": "full"}}
     full = imcsim.convert(layer, hardware_of(full_chip))
     ideal = array.job(ideal_converters=True)
-    x_int, _ = array.quantize(x, 1)
+    (x_int,) = array.quantize(x, 1).codes
     sent = ideal.word_lines(x_int[None].double())
     from imcsim.functional.adc import convert
     from imcsim.functional.dac import digits

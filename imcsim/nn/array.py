@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ from imcsim.errors import CalibrationError, EngineError, MappingError
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.encode import Slicing
 from imcsim.functional.noise import ReadStream, keyed_generator
-from imcsim.functional.quantize import quantize_input, quantize_weight
 from imcsim.hardware import Hardware
 from imcsim.kernels import engines
 from imcsim.kernels.cache import PLANS
@@ -32,45 +30,48 @@ from imcsim.nn.device import (
 )
 from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
 from imcsim.nn.wiring import has_wires, wired
+from imcsim.nn.written import Written, check_codes, fingerprint
+from imcsim.quant.base import Span, array_hardware
+from imcsim.quant.codes import InputCodes
+from imcsim.quant.methods.base import DEFAULT, Method
 
 WeightMatrix = Callable[[Tensor], Tensor]
 Compensation = Literal["global", "column"]
 
 
-@dataclass(frozen=True)
-class Written:
-    """What the arrays were last written for.
-
-    Attributes:
-        weight: the layer's weight then.
-        w_int: (groups, outputs, inputs) its codes, int16.
-        scale: (groups or 1, outputs or 1, 1) float64.
-        digit_max: the digit that drives a word line fully on, which ISAAC's flipping depends on.
-    """
-
-    weight: Tensor
-    w_int: Tensor
-    scale: Tensor
-    digit_max: int
-
-    def moved(self, move: Callable[[Tensor], Tensor]) -> Written:
-        """The same on another device."""
-        return Written(move(self.weight), move(self.w_int), move(self.scale), self.digit_max)
-
-
 class CrossbarArray(nn.Module):
     """What was programmed into the arrays of one layer, and how they are read.
 
+    `hardware` is what the arrays hold; it differs from the chip as described where a training method splits
+    weights or inputs into binary planes.
+
     Args:
-        hardware: the chip.
+        hardware: the chip as described.
         name: the layer's module name, which keys its random draws.
         engine: auto, or the engine to use.
         weight_matrix: from the layer's weight to (groups, outputs, inputs).
+        method: the training method, which makes the quantizers; None: the hardware's own.
     """
 
-    def __init__(self, hardware: Hardware, name: str, engine: str, weight_matrix: WeightMatrix) -> None:
+    def __init__(
+        self,
+        hardware: Hardware,
+        name: str,
+        engine: str,
+        weight_matrix: WeightMatrix,
+        method: Method | None = None,
+    ) -> None:
         super().__init__()
-        self.hardware = hardware
+        make = method or DEFAULT
+        self.described, self.method = hardware, method
+        self.weight_quantizer = make.weight_quantizer(hardware)
+        self.input_quantizer = make.input_quantizer(hardware)
+        self.gradient_quantizer = make.gradient_quantizer(hardware)
+        for what in ("weight", "input", "gradient"):
+            if (quantizer := getattr(self, f"{what}_quantizer")) is not None:
+                quantizer.key = f"{name} {what}"
+        self.hardware = array_hardware(hardware, self.weight_quantizer, self.input_quantizer)
+        hardware = self.hardware
         self.name = name
         self.engine = engine
         self.weight_matrix = weight_matrix
@@ -100,6 +101,8 @@ class CrossbarArray(nn.Module):
     def signed(self) -> bool:
         """Whether input codes have a sign, as far as is known now."""
         inputs = self.hardware.inputs
+        if self.input_quantizer.signed is not None:
+            return self.input_quantizer.signed
         if inputs.signed != "auto":
             return inputs.signed
         if inputs.bits == 1:
@@ -151,20 +154,57 @@ class CrossbarArray(nn.Module):
             )
         return inputs.range
 
-    def quantize(self, x: Tensor, sample_dims: int) -> tuple[Tensor, Tensor | float]:
-        """Input codes and their scale.
+    def span(self, x: Tensor, sample_dims: int) -> Span | None:
+        """The range of inputs where the quantizer takes the hardware's, None where it has its own."""
+        if not self.input_quantizer.ranged:
+            return None
+        return Span(self.full_scale(x, sample_dims), self.signed)
 
-        Shapes: x (*any); returns codes like x, and a scale that broadcasts to x.
+    def quantize(self, x: Tensor, sample_dims: int) -> InputCodes:
+        """Input codes and their scales.
+
+        Shapes: x (*any); returns codes like x.
 
         Args:
             x: the layer's input.
             sample_dims: trailing dimensions that share a dynamic range.
 
         Returns:
-            The codes and the scale.
+            The codes.
         """
-        full_scale = self.full_scale(x, sample_dims)
-        return quantize_input(x, full_scale, self.hardware.inputs.bits, signed=self.signed)
+        return self.input_quantizer.encode(x, self.span(x, sample_dims))
+
+    @property
+    def inputs_known(self) -> bool:
+        """Whether inputs can be quantized yet: no range is left to calibrate."""
+        waits = self.hardware.inputs.range == "calibrated" and self.input_range is None
+        return self.input_quantizer.ready and not (self.input_quantizer.ranged and waits)
+
+    @property
+    def soft(self) -> bool:
+        """Whether training now sees values that are no codes, so that the layer is computed digitally."""
+        return self.weight_quantizer.soft or self.input_quantizer.soft
+
+    def input_value(self, x: Tensor, sample_dims: int) -> tuple[Tensor, InputCodes | None]:
+        """The quantized input with its gradient, and its codes unless it is soft.
+
+        Shapes: x (*any); returns the same.
+        """
+        quantizer, span = self.input_quantizer, self.span(x, sample_dims)
+        if quantizer.soft:
+            return quantizer.soft_value(x, span), None
+        codes = quantizer.encode(x.detach(), span)
+        return quantizer(x, codes.value(), span), codes
+
+    def weight_value(self, matrix: Tensor) -> Tensor:
+        """The quantized weight with its gradient; `sync` first.
+
+        Shapes: (groups, outputs, inputs) both.
+        """
+        quantizer = self.weight_quantizer
+        if quantizer.soft:
+            return quantizer.soft_value(matrix)
+        return quantizer(matrix, self.written.codes.value().to(matrix.dtype))
 
     # Programming
 
@@ -177,23 +217,24 @@ class CrossbarArray(nn.Module):
         Raises:
             MappingError: the weight is not finite.
         """
-        digit_max = self.pulses.digit_max
+        digit_max, state = self.pulses.digit_max, self.weight_quantizer.state()
         written = self._written
-        if written is not None and self._pending is None and written.digit_max == digit_max:
-            if _same(written.weight, weight):
-                return
+        if written is not None and self._pending is None and written.holds(weight, state, digit_max):
+            return
         if not bool(torch.isfinite(weight).all()):
             raise MappingError(
                 f"the weight of layer {self.name!r} is not finite; a cell cannot hold nan or inf: check the "
                 "checkpoint or the training"
             )
         with torch.no_grad():
-            weights = self.hardware.weights
-            matrix = self.weight_matrix(weight.detach())
-            w_int, scale = quantize_weight(matrix, weights.bits, per_channel=weights.scale == "per_channel")
-            self._written = Written(weight.detach().clone(), w_int.to(torch.int16), scale, digit_max)
+            codes = self.weight_quantizer.encode(self.weight_matrix(weight.detach()))
+            if self.method is not None:
+                check_codes(codes, self.hardware, self.slicing, self.name)
+            state = tuple(tensor.detach().clone() for tensor in state)
+            codes = replace(codes, codes=codes.codes.to(torch.int16))
+            self._written = Written(weight.detach().clone(), state, codes, digit_max)
             pending, self._pending = self._pending, None
-            if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight)):
+            if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight, *state)):
                 self.cells = _under(pending, "cells.", weight.device)
                 self.unit_cells = _under(pending, "unit.", weight.device)
             else:
@@ -427,7 +468,8 @@ class CrossbarArray(nn.Module):
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
         if self.cells and self._written is not None:
-            destination[prefix + "fingerprint"] = fingerprint(self._written.weight)
+            written = self._written
+            destination[prefix + "fingerprint"] = fingerprint(written.weight, *written.state)
             facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
             destination[prefix + "program"] = torch.tensor(facts, dtype=torch.float64)
             destination.update({f"{prefix}cells.{key}": value for key, value in self.cells.items()})
@@ -451,27 +493,3 @@ class CrossbarArray(nn.Module):
 
 def _under(pending: dict[str, Tensor], prefix: str, device: torch.device) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v.to(device) for k, v in pending.items() if k.startswith(prefix)}
-
-
-def _same(seen: Tensor, weight: Tensor) -> bool:
-    if seen.device != weight.device or seen.shape != weight.shape:
-        return False
-    if seen.dtype == weight.dtype:
-        return torch.equal(seen, weight)
-    wide = torch.promote_types(seen.dtype, weight.dtype)
-    return torch.equal(seen.to(wide), weight.detach().to(wide))
-
-
-def fingerprint(weight: Tensor) -> Tensor:
-    """SHA-256 of a weight's values, the same for float32 and float64 of equal values.
-
-    Shapes: weight (*any); returns (32,) uint8.
-
-    Args:
-        weight: the weight.
-
-    Returns:
-        The digest.
-    """
-    data = weight.detach().to("cpu", torch.float64).contiguous().numpy().tobytes()
-    return torch.tensor(list(hashlib.sha256(data).digest()), dtype=torch.uint8)

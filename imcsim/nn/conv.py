@@ -33,12 +33,23 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         """The input that an ordinary convolution takes, its stride, and the zero padding it still applies."""
         raise NotImplementedError
 
-    def output_scale(self, input_scale: Tensor | float) -> Tensor:
-        """Shapes: (outputs or 1, 1...) or with a dynamic range (batch, outputs or 1, 1...)."""
-        weight = self.array.written.scale
-        flat = weight.expand(self.groups, -1, 1).reshape(-1) if weight.shape[1] > 1 else weight.reshape(-1)
-        scale = flat.view(-1, *[1] * self.spatial)
-        return scale * input_scale
+    def sum_terms(self, out: Tensor, terms: int) -> Tensor:
+        """Shapes: (batch, groups x terms x outputs / groups, *space) -> (batch, outputs, *space)."""
+        return out.unflatten(1, (self.groups, terms, -1)).sum(2).flatten(1, 2)
+
+    def input_sums(self, x_int: Tensor) -> Tensor:
+        """Sums of patches, of each group for all its columns.
+
+        Shapes: (batch, channels, *space) -> (batch, columns, *space).
+        """
+        w_int = self.array.written.w_int
+        ones = torch.ones(self.groups, 1, w_int.shape[2], dtype=torch.float64, device=x_int.device)
+        return self.multiply(x_int, ones, steady=False).repeat_interleave(w_int.shape[1], 1)
+
+    def output_factor(self, factor: Tensor) -> Tensor:
+        """Shapes: (groups or 1, outputs / groups or 1, 1) -> (outputs or 1, 1...)."""
+        flat = factor.expand(self.groups, -1, 1).reshape(-1) if factor.shape[1] > 1 else factor.reshape(-1)
+        return flat.view(-1, *[1] * self.spatial)
 
     def output_bias(self) -> Tensor | None:
         """Shapes: (outputs, 1...)."""
@@ -83,7 +94,7 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         codes = x_int.to(matrix.dtype)
         alone = steady and codes.shape[0] == 1
         x, stride, padding = self.padded(torch.cat([codes, codes]) if alone else codes)
-        weight = matrix.reshape(self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        weight = matrix.reshape(-1, self.in_channels // self.groups, *self.kernel_size)
         out = _CONV[self.spatial](x, weight, None, stride, padding, self.dilation, self.groups)
         return out[:1] if alone else out
 
@@ -102,13 +113,14 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         space = windows.shape[2 : 2 + self.spatial]
         rows = self.in_channels * math.prod(self.kernel_size)
         block = max(1, BLOCK_ELEMENTS // max(1, rows * math.prod(space)))
+        columns = self.array.written.w_int.shape[1]
         out = torch.empty(
-            windows.shape[0], self.out_channels, *space, dtype=torch.float64, device=x_int.device
+            windows.shape[0], self.groups * columns, *space, dtype=torch.float64, device=x_int.device
         )
         for first in range(0, windows.shape[0], block):
             later = None if stream is None else stream.skip(first)
             product = run(self._rows(windows[first : first + block]), later)
-            product = product.view(self.groups, -1, *space, self.out_channels // self.groups)
+            product = product.view(self.groups, -1, *space, columns)
             out[first : first + block] = product.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
         return out
 
@@ -150,7 +162,8 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         self.check_size(samples)
         if self.array.observer is not None:
             self.array.observer(samples)
-            return float_forward()
+            out = self.calibration_forward(samples, float_forward)
+            return out if out.dim() == x.dim() else out.squeeze(0)
         out = self.chip_forward(samples)
         return out if x.dim() == batched else out.squeeze(0)
 

@@ -60,7 +60,11 @@ class Currents:
 
     def see(self, x: Tensor) -> None:
         """Look at the currents of some of the vectors of a batch. Shapes: x as the layer takes it."""
-        codes, _ = self.array.quantize(x, self.layer.sample_dims)
+        for codes in self.array.quantize(x, self.layer.sample_dims).codes:
+            self._see(codes)
+
+    def _see(self, codes: Tensor) -> None:
+        """Look at one pass of input codes."""
         samples = codes.shape[0] if codes.dim() > 1 else 1
         if samples > 1:
             each = self.layer.vectors(codes[:1]).shape[1]

@@ -1,19 +1,20 @@
-"""What every crossbar layer does: quantize, run the arrays, scale; with straight-through gradients."""
+"""What every crossbar layer does: quantize, run the arrays, scale; with the gradients of its quantizers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from imcsim.errors import InputError
 from imcsim.functional.noise import ReadStream
 from imcsim.kernels.collapsed import Collapsed, combine, pulse_energy
 from imcsim.kernels.engines import Choice
 from imcsim.nn.array import CrossbarArray
+from imcsim.quant.codes import InputCodes
 
 
 class CrossbarLayer(nn.Module):
@@ -77,9 +78,21 @@ class CrossbarLayer(nn.Module):
         """(groups, outputs) in a shape that broadcasts to the output."""
         raise NotImplementedError
 
+    def sum_terms(self, out: Tensor, terms: int) -> Tensor:
+        """(batch, terms x outputs, ...) with the terms of each output added."""
+        raise NotImplementedError
+
+    def input_sums(self, x_int: Tensor) -> Tensor:
+        """Sum of the codes (batch, ...) that reach each output, in a shape that broadcasts to the output."""
+        raise NotImplementedError
+
+    def output_factor(self, factor: Tensor) -> Tensor:
+        """A factor of the weights (groups or 1, outputs or 1, 1) in a shape that broadcasts to the output."""
+        raise NotImplementedError
+
     def output_scale(self, input_scale: Tensor | float) -> Tensor:
         """``s_w s_x`` in a shape that broadcasts to the output."""
-        raise NotImplementedError
+        return self.output_factor(self.array.written.scale) * input_scale
 
     def output_bias(self) -> Tensor | None:
         """The bias in a shape that broadcasts to the output."""
@@ -104,33 +117,73 @@ class CrossbarLayer(nn.Module):
 
         Shapes: x (batch, ...); returns (batch, outputs, ...), of x's dtype.
         """
-        array = self.array
         self.sync()
-        codes, scale = array.quantize(x, self.sample_dims)
-        plan = array.plan(x.dtype)
-        bias = self.output_bias()
-        factor = self.output_scale(scale)
-        if plan.product is None and not bool(codes.sum().isfinite()):
+        return self.run_codes(self.array.quantize(x, self.sample_dims))
+
+    def run_codes(self, inputs: InputCodes) -> Tensor:
+        """The layer's output for quantized inputs, bias included; `sync` first.
+
+        ``sum_tu s_t s_u ((w_t + z_t) (x_u + z) summed over the inputs) + bias``: products on the chip, zero
+        points, scales and sums over terms digital.
+
+        Shapes: inputs (batch, ...); returns (batch, outputs, ...), of the codes' dtype.
+        """
+        array, dtype = self.array, inputs.codes[0].dtype
+        plan, written = array.plan(dtype), array.written
+        bias, terms = self.output_bias(), written.codes.terms
+        if plan.product is None and not all(bool(codes.sum().isfinite()) for codes in inputs.codes):
             raise InputError(
                 f"layer {array.name!r} got an input that is not finite; a pulse cannot be nan or inf: "
                 "check the data and the layers before it"
             )
-        if plan.finish is not None and not isinstance(scale, Tensor):
-            out = self.tabulated(codes, plan, factor, bias)
+        plain = len(inputs.codes) == terms == 1 and not inputs.zero and written.zero is None
+        if plain and plan.finish is not None and not isinstance(inputs.scale[0], Tensor):
+            out = self.tabulated(inputs.codes[0], plan, self.output_scale(inputs.scale[0]), bias)
             if out is not None:
                 return out
-        samples = x.shape[0] if x.dim() > 1 else 1
-        stream = self.read_stream(samples)
-        if plan.product is not None:
-            product = self._collapsed(codes, plan.product, stream)
-        else:
-            if stream is not None:
-                stream = replace(stream, vectors=self.vectors(codes[:1] if x.dim() > 1 else codes).shape[1])
-            product = self.serial(codes, stream)
-        out = product.double().mul_(factor) if product.dtype != torch.float64 else product.mul_(factor)
+        x = inputs.codes[0]
+        stream = self.read_stream(x.shape[0] if x.dim() > 1 else 1)
+        passes = []
+        for u, (codes, scale) in enumerate(zip(inputs.codes, inputs.scale, strict=True)):
+            of_pass = stream if stream is None or u == 0 else replace(stream, name=f"{stream.name} pass {u}")
+            product = self._product(codes, plan, of_pass)
+            if not plain:
+                product = self._with_zero_points(product.double(), codes, inputs.zero)
+            factor = self.output_scale(scale)
+            passes.append(
+                product.double().mul_(factor) if product.dtype != torch.float64 else product.mul_(factor)
+            )
+        out = sum(passes[1:], passes[0])
+        if terms > 1:
+            out = self.sum_terms(out, terms)
         if bias is not None:
             out += bias.double()
-        return out.to(x.dtype)
+        return out.to(dtype)
+
+    def _product(self, codes: Tensor, plan: Choice, stream: ReadStream | None) -> Tensor:
+        """One pass of codes through the arrays, (batch, terms x outputs, ...)."""
+        if plan.product is not None:
+            return self._collapsed(codes, plan.product, stream)
+        if stream is not None:
+            stream = replace(stream, vectors=self.vectors(codes[:1] if codes.dim() > 1 else codes).shape[1])
+        return self.serial(codes, stream)
+
+    def _with_zero_points(self, product: Tensor, codes: Tensor, zero: float) -> Tensor:
+        """The product of codes with what zero points add; padding has none.
+
+        Shapes: product (batch, terms x outputs, ...) float64; codes (batch, ...); returns like product.
+        """
+        written = self.array.written
+        z_w = None if written.zero is None else self.output_factor(written.zero)
+        if z_w is not None:
+            product = product + z_w * self.input_sums(codes)
+        if zero:
+            one = torch.ones_like(codes[:1] if codes.dim() > 1 else codes)
+            sums = self.multiply(one, written.w_int.double(), steady=False)
+            if z_w is not None:
+                sums = sums + z_w * self.input_sums(one)
+            product = product + zero * sums
+        return product
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
         """The layer's output by tables, scaled as it is written.
@@ -178,42 +231,82 @@ class CrossbarLayer(nn.Module):
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
-            sources = (inner, self.weight, self.bias)
-            if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources):
-                out = _StraightThrough.apply(inner, self.weight, self.bias, self)  # type: ignore[no-untyped-call]
+            sources = (inner, self.weight, self.bias, *self.array.parameters())
+            learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)
+            if learns or self.array.soft:
+                out = self.training_forward(inner)
             else:
                 with torch.no_grad():
                     out = self.run_chip(inner)
             return out.to(torch.get_autocast_dtype(device_type) if autocast else x.dtype)
 
+    def training_forward(self, x: Tensor) -> Tensor:
+        """The layer's output with gradients: those of its product at quantized input and weight.
 
-class _StraightThrough(torch.autograd.Function):
-    """The chip's output forward.
+        They reach input, weight and the quantizers' parameters through the quantizers' own. Where one of
+        these is soft the product is digital, of soft values.
 
-    Backward the gradient of the product of quantized inputs and weights, clipped inputs pass none.
+        Shapes: x (batch, ...); returns (batch, outputs, ...), of x's dtype.
+        """
+        array = self.array
+        if self.training and array.method is not None:
+            with torch.no_grad():
+                array.weight_quantizer.update(self.weight_matrix(self.weight.detach()))
+                array.input_quantizer.update(x.detach())
+        if not array.weight_quantizer.soft:
+            self.sync()
+        x_q, codes = array.input_value(x, self.sample_dims)
+        weight = self.weight_from_matrix(array.weight_value(self.weight_matrix(self.weight))).to(x.dtype)
+        on_chip = None if array.soft else codes
+        return _Product.apply(x_q, weight, self.bias, self, on_chip)  # type: ignore[no-untyped-call]
+
+    def calibration_forward(self, x: Tensor, float_forward: Callable[[], Tensor]) -> Tensor:
+        """The layer while calibration looks at its inputs: in floats, quantized where a method trains it.
+
+        Shapes: x (batch, ...); returns (batch, outputs, ...).
+        """
+        array = self.array
+        if array.method is None:
+            return float_forward()
+        self.sync()
+        if array.inputs_known:
+            x, _ = array.input_value(x, self.sample_dims)
+        weight = array.weight_value(self.weight_matrix(self.weight))
+        out = self.multiply(x, weight.to(x.dtype), steady=False)
+        bias = self.output_bias()
+        return out if bias is None else out + bias
+
+
+class _Product(torch.autograd.Function):
+    """The product of a quantized input and a quantized weight.
+
+    Forward on the chip, from the input's codes, or where there are none as a product of floats. Backward the
+    float product's gradients.
     """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: CrossbarLayer
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        layer: CrossbarLayer,
+        codes: InputCodes | None,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.layer = layer  # type: ignore[attr-defined]
-        return layer.run_chip(x)
+        ctx.layer = layer
+        if codes is not None:
+            return layer.run_codes(codes)
+        out = layer.multiply(x, layer.weight_matrix(weight), steady=False)
+        shaped = layer.output_bias()
+        return out if shaped is None else out + shaped
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         layer: CrossbarLayer = ctx.layer
-        array = layer.array
-        codes, scale = array.quantize(x, layer.sample_dims)
-        x_q = codes * scale
-        w_q = layer.weight_from_matrix((array.written.w_int * array.written.scale).to(x.dtype))
-        need = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
-        grad_x, grad_w = layer.product_gradients(grad.to(x.dtype), x_q.to(x.dtype), w_q, need)
-        if grad_x is not None:
-            full = array.full_scale(x, layer.sample_dims)
-            inside = (x <= full) & (x >= (-full if array.signed else torch.zeros_like(x)))
-            grad_x = grad_x * inside
-        grad_b = layer.bias_gradient(grad) if ctx.needs_input_grad[2] else None
-        return grad_x, None if grad_w is None else grad_w.to(weight.dtype), grad_b, None
+        need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
+        quantizer = layer.array.gradient_quantizer
+        product_grad = grad if quantizer is None else quantizer(grad)
+        grad_x, grad_w = layer.product_gradients(product_grad.to(x.dtype), x, weight, (need_x, need_weight))
+        return grad_x, grad_w, layer.bias_gradient(grad) if need_bias else None, None, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ class VectorLayer(CrossbarLayer):
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Shapes: (*, inputs) -> (*, outputs)."""
         out = self.array.plan(x_int.dtype).run(self.vectors(x_int), stream)
-        return out.view(*x_int.shape[:-1], self.out_features)
+        return out.view(*x_int.shape[:-1], out.shape[-1])
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
         """Shapes: (*, inputs) -> (*, outputs)."""
@@ -52,7 +53,7 @@ class VectorLayer(CrossbarLayer):
         finish = replace(plan.finish, scale=factor, bias=bias, dtype=codes.dtype)
         sent = self.vectors(codes)
         out = table.stream_sums(complementary_lines(sent) if plan.pairs else sent, plan.tables, finish)
-        return out.view(*codes.shape[:-1], self.out_features)
+        return out.view(*codes.shape[:-1], out.shape[-1])
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """One product. Torch takes another kernel for a few rows: a multiple of 8 keeps to one.
@@ -64,15 +65,23 @@ class VectorLayer(CrossbarLayer):
             return F.linear(codes, matrix[0])
         rows = codes.reshape(-1, self.in_features)
         padded = F.pad(rows, (0, 0, 0, -len(rows) % ROW_MULTIPLE))
-        return F.linear(padded, matrix[0])[: len(rows)].view(*x_int.shape[:-1], self.out_features)
+        return F.linear(padded, matrix[0])[: len(rows)].view(*x_int.shape[:-1], matrix.shape[1])
 
     def output_constant(self, constant: Tensor) -> Tensor:
         """Shapes: (1, outputs) -> (outputs,)."""
         return constant[0]
 
-    def output_scale(self, input_scale: Tensor | float) -> Tensor:
-        """Shapes: (outputs or 1) or with a dynamic range (*, outputs or 1)."""
-        return self.array.written.scale.flatten() * input_scale
+    def sum_terms(self, out: Tensor, terms: int) -> Tensor:
+        """Shapes: (*, terms x outputs) -> (*, outputs)."""
+        return out.unflatten(-1, (terms, -1)).sum(-2)
+
+    def input_sums(self, x_int: Tensor) -> Tensor:
+        """Shapes: (*, inputs) -> (*, 1)."""
+        return x_int.sum(-1, keepdim=True, dtype=torch.float64)
+
+    def output_factor(self, factor: Tensor) -> Tensor:
+        """Shapes: (1, outputs or 1, 1) -> (outputs or 1)."""
+        return factor.flatten()
 
     def output_bias(self) -> Tensor | None:
         """Shapes: (outputs,)."""
@@ -99,7 +108,7 @@ class VectorLayer(CrossbarLayer):
             )
         if self.array.observer is not None:
             self.array.observer(x)
-            return F.linear(x, self.weight, self.bias)
+            return self.calibration_forward(x, lambda: F.linear(x, self.weight, self.bias))
         return self.chip_forward(x)
 
 

@@ -116,7 +116,7 @@ class Projection(VectorLayer):
             observer(input if valid is None else input[valid])
         else:
             self._pass.seen[self._pass.step] = input.detach()
-        return digital_product(input, self.weight, self.bias)
+        return self.calibration_forward(input, lambda: digital_product(input, self.weight, self.bias))
 
 
 def digital_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

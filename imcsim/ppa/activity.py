@@ -62,6 +62,10 @@ def _mean_pulse(layer: Any, x: Tensor) -> tuple[float, int]:
     inputs = array.hardware.inputs
     if array.hardware.weights.encoding == "xnor":
         return 0.5, x.numel()
+    if array.method is not None and array.inputs_known:
+        codes = torch.stack(array.quantize(x, layer.sample_dims).codes)
+        train = replace(array.pulses, accumulate=False)
+        return float(digits(codes, train).abs().double().mean()) / train.digit_max, x.numel()
     full = array.input_range if inputs.range == "calibrated" else inputs.range
     if not isinstance(full, float | int):
         full = float(x.abs().max()) or 1.0

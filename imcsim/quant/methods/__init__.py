@@ -1,0 +1,1 @@
+"""Training methods: objects that make the quantizers of each layer."""
