@@ -74,6 +74,8 @@ def calibrate(
             for array, currents in seen.items():
                 if array.hardware.adc is not None and array.hardware.adc.range == "calibrated":
                     array.adc_high = currents.choose(criterion, percentile, power_of_two)
+                if array.hardware.adc is not None and array.hardware.adc.spacing == "kmeans":
+                    array.adc_values = currents.learn(array.hardware.adc.codes)
                 array.conversion_errors = currents.conversion_errors()
                 array.forget_plans()
 

@@ -28,7 +28,16 @@ from imcsim.nn.device import (
     needs_cells,
     on_off_ratio,
 )
-from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
+from imcsim.nn.periphery import Periphery, has_noise
+from imcsim.nn.readout import (
+    Cells,
+    array_rows,
+    assemble,
+    ideal_circuits,
+    pulse_train,
+    target_cells,
+    weight_slicing,
+)
 from imcsim.nn.wiring import has_wires, wired
 from imcsim.nn.written import Written, check_codes, fingerprint
 from imcsim.quant.base import Span, array_hardware
@@ -86,6 +95,7 @@ class CrossbarArray(nn.Module):
         self.input_range: float | None = None
         self.input_signed: bool | None = None
         self.adc_high: tuple[float, ...] | None = None
+        self.adc_values: tuple[tuple[float, ...], ...] | None = None
         self.conversion_errors: tuple[tuple[float, ...], ...] | None = None
         self.observer: Callable[[Tensor], None] | None = None
         self.cells: dict[str, Tensor] = {}
@@ -114,7 +124,8 @@ class CrossbarArray(nn.Module):
     @property
     def pulses(self) -> PulseTrain:
         """How input codes become pulses."""
-        return bent_by_cells(pulse_train(self.hardware, signed=self.signed), self.device_model)
+        train = pulse_train(self.hardware, signed=self.signed)
+        return bent_by_cells(train, self.device_model, self.hardware.inputs.dac_inl_lsb)
 
     def full_scale(self, x: Tensor, sample_dims: int) -> Tensor | float:
         """The input magnitude that maps to the top code.
@@ -315,7 +326,8 @@ class CrossbarArray(nn.Module):
         Returns:
             The stream; its `vectors` is for the caller to set.
         """
-        if not (self.device_model.has_read_noise or self.engine == "statistical"):
+        noisy = self.device_model.has_read_noise or has_noise(self.hardware)
+        if not (noisy or self.engine == "statistical"):
             return None
         stream = ReadStream(self.read_seed, self.name, self.samples_read, 1)
         self.samples_read += samples
@@ -353,7 +365,7 @@ class CrossbarArray(nn.Module):
     def _job(self, seconds: float, *, ideal_converters: bool, targets: bool) -> Job:
         conductance, unit, variance, unit_variance = self._conductances(seconds, targets=targets)
         calibrated = self.hardware.adc is not None and self.hardware.adc.range == "calibrated"
-        return assemble(
+        job = assemble(
             self.hardware,
             self.written.w_int,
             self.targets(),
@@ -368,6 +380,8 @@ class CrossbarArray(nn.Module):
             ideal_converters=ideal_converters,
             readout=self.device_model.card.readout,
         )
+        draw = partial(keyed_generator, self.seed, self.name)
+        return Periphery(self.hardware, self.name, draw, self.adc_values).around(job, self.on_off_ratio)
 
     def _conductances(self, seconds: float, *, targets: bool) -> tuple[Tensor | None, ...]:
         """Cells, unit column, and the variance of one read of each, in units of g_max.
@@ -467,7 +481,9 @@ class CrossbarArray(nn.Module):
             destination[prefix + "conversion_errors"] = errors
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
-        if self.cells and self._written is not None:
+        if self.adc_values is not None:
+            destination[prefix + "adc_values"] = torch.tensor(self.adc_values, dtype=torch.float64)
+        if (self.cells or not ideal_circuits(self.hardware)) and self._written is not None:
             written = self._written
             destination[prefix + "fingerprint"] = fingerprint(written.weight, *written.state)
             facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
@@ -484,6 +500,8 @@ class CrossbarArray(nn.Module):
             self.conversion_errors = tuple(tuple(row) for row in own["conversion_errors"].tolist())
         if "adc_high" in own:
             self.adc_high = tuple(own["adc_high"].tolist())
+        if "adc_values" in own:
+            self.adc_values = tuple(tuple(row) for row in own["adc_values"].tolist())
         if "fingerprint" in own:
             seed, self.seconds, by_user = own["program"].tolist()
             self.seed, self.programmed_by_user = int(seed), bool(by_user)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,6 +56,12 @@ def pulse_train(hardware: Hardware, *, signed: bool) -> PulseTrain:
     if inputs.signed_encoding == "twos_complement":
         return PulseTrain(magnitude, inputs.bits_per_cycle, sign_cycle=True, accumulate=accumulate)
     return PulseTrain(magnitude, inputs.bits_per_cycle, polarity=True, accumulate=accumulate)
+
+
+def ideal_circuits(hardware: Hardware) -> bool:
+    """Whether drivers, sensing circuits and converters do what their nominal values say."""
+    adc = hardware.adc
+    return (adc is None or adc.ideal) and hardware.inputs.ideal_dac and hardware.array.column_clamp is None
 
 
 def array_rows(hardware: Hardware, inputs: int) -> tuple[tuple[int, int], ...]:
@@ -181,13 +188,17 @@ def stream_converter(
     adc = hardware.adc
     if adc is None:
         raise ValueError("the chip has ideal converters")
+    ranged = partial(ranged_converter, adc.kind, adc.bits, codes=adc.codes)
     if isinstance(adc.range, tuple):
         unit = stream.top * train.digit_max / (1 - 1 / on_off_ratio)
-        return ranged_converter(adc.kind, adc.bits, adc.range[0] * unit, adc.range[1] * unit, literal=True)
+        return ranged(adc.range[0] * unit, adc.range[1] * unit, literal=True)
     if adc.range == "calibrated" and calibrated is not None:
-        return ranged_converter(adc.kind, adc.bits, -calibrated if stream.low < 0 else 0.0, calibrated)
-    exact = level_converter(adc.kind, adc.bits, stream.low, stream.high)
-    return exact if exact is not None else ranged_converter(adc.kind, adc.bits, stream.low, stream.high)
+        return ranged(-calibrated if stream.low < 0 else 0.0, calibrated)
+    if not adc.uneven:
+        exact = level_converter(adc.kind, adc.bits, stream.low, stream.high, adc.codes)
+        if exact is not None:
+            return exact
+    return ranged(stream.low, stream.high)
 
 
 def assemble(
@@ -269,7 +280,8 @@ def assemble(
         if converters is not None:
             last = adc_high[-1] if adc_high is not None else None
             unit_converter = stream_converter(hardware, kinds[0], train, on_off_ratio, last)
-    if unit is not None and unit_converter is not None and conductance is None and not known[0]:
+    measured = unit_converter is not None and ideal_circuits(hardware)
+    if unit is not None and unit_converter is not None and measured and conductance is None and not known[0]:
         ((low, high),) = reach(unit, train)
         if unit_converter.lossless(low, high):  # what it measures is what is counted
             unit = unit_converter = None
