@@ -167,6 +167,11 @@ class CrossbarArray(nn.Module):
 
     def span(self, x: Tensor, sample_dims: int) -> Span | None:
         """The range of inputs where the quantizer takes the hardware's, None where it has its own."""
+        if not self.input_quantizer.ready:
+            raise CalibrationError(
+                f"layer {self.name!r} has inputs whose quantizer has not seen any data; call "
+                "imcsim.calibrate(sim, batches), or train on a batch first"
+            )
         if not self.input_quantizer.ranged:
             return None
         return Span(self.full_scale(x, sample_dims), self.signed)
@@ -195,6 +200,15 @@ class CrossbarArray(nn.Module):
     def soft(self) -> bool:
         """Whether training now sees values that are no codes, so that the layer is computed digitally."""
         return self.weight_quantizer.soft or self.input_quantizer.soft
+
+    @torch.no_grad()
+    def update_quantizers(self, matrix: Tensor, x: Tensor) -> None:
+        """Let the quantizers look at a training step's weights and inputs before its forward pass."""
+        signed = self.signed
+        self.weight_quantizer.update(matrix)
+        self.input_quantizer.update(x)
+        if self.signed != signed:
+            self.forget_plans()
 
     def input_value(self, x: Tensor, sample_dims: int) -> tuple[Tensor, InputCodes | None]:
         """The quantized input with its gradient, and its codes unless it is soft.

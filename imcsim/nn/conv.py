@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +36,7 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
         """Shapes: (batch, groups x terms x outputs / groups, *space) -> (batch, outputs, *space)."""
-        return out.unflatten(1, (self.groups, terms, -1)).sum(2).flatten(1, 2)
+        return reduce(torch.add, out.unflatten(1, (self.groups, terms, -1)).unbind(2)).flatten(1, 2)
 
     def input_sums(self, x_int: Tensor) -> Tensor:
         """Sums of patches, of each group for all its columns.

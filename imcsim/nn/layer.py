@@ -79,7 +79,7 @@ class CrossbarLayer(nn.Module):
         raise NotImplementedError
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
-        """(batch, terms x outputs, ...) with the terms of each output added."""
+        """(batch, terms x outputs, ...) with the terms of each output added, in their order."""
         raise NotImplementedError
 
     def input_sums(self, x_int: Tensor) -> Tensor:
@@ -250,9 +250,7 @@ class CrossbarLayer(nn.Module):
         """
         array = self.array
         if self.training and array.method is not None:
-            with torch.no_grad():
-                array.weight_quantizer.update(self.weight_matrix(self.weight.detach()))
-                array.input_quantizer.update(x.detach())
+            array.update_quantizers(self.weight_matrix(self.weight.detach()), x.detach())
         if not array.weight_quantizer.soft:
             self.sync()
         x_q, codes = array.input_value(x, self.sample_dims)

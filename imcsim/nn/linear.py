@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -73,7 +74,7 @@ class VectorLayer(CrossbarLayer):
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
         """Shapes: (*, terms x outputs) -> (*, outputs)."""
-        return out.unflatten(-1, (terms, -1)).sum(-2)
+        return reduce(torch.add, out.unflatten(-1, (terms, -1)).unbind(-2))
 
     def input_sums(self, x_int: Tensor) -> Tensor:
         """Shapes: (*, inputs) -> (*, 1)."""
