@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 import imcsim
-from imcsim.errors import FileMissingError, HardwareError
+from imcsim.errors import ConversionError, FileMissingError, HardwareError
+from imcsim.quant import Span
+from imcsim.quant.methods.quest import QUEST, Log2Input
 from imcsim.survey import survey_chip, survey_chips, survey_points
 from imcsim.survey.table import NUMBERS, TEXT
 
@@ -83,7 +85,7 @@ def test_points_have_every_printed_operating_point() -> None:
 def layer() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return nn.Linear(150, 7, bias=False).double()
+        return nn.Linear(150, 7, bias=False).double().eval()
 
 
 def network() -> nn.Module:
@@ -92,7 +94,11 @@ def network() -> nn.Module:
         return nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 16, 4)).eval()
 
 
-@pytest.mark.parametrize("key", survey_chips())
+UNIFORM = [key for key in survey_chips() if survey_chip(key).qat is None]
+OTHERS = [key for key in survey_chips() if key not in UNIFORM]
+
+
+@pytest.mark.parametrize("key", UNIFORM)
 def test_a_design_computes_its_integers_exactly(key: str) -> None:
     """Against integers worked out here: `w_int`, `x_int` and an int64 product."""
     chip = survey_chip(key).hardware
@@ -112,11 +118,52 @@ def test_a_design_computes_its_integers_exactly(key: str) -> None:
 
 @pytest.mark.parametrize("key", survey_chips())
 def test_a_design_runs_a_network(key: str) -> None:
-    sim = imcsim.convert(network(), survey_chip(key).hardware)
-    x = torch.randn(6, 2, 6, 6)
+    chip = survey_chip(key)
+    sim = imcsim.convert(network(), chip.hardware, qat=chip.qat)
+    x = torch.randn(6, 2, 6, 6, generator=torch.Generator().manual_seed(3))
     imcsim.calibrate(sim, [x])
     assert sim(x).isfinite().all()
     assert imcsim.estimate(sim, x).energy_J > 0
+
+
+@pytest.mark.parametrize("key", [*OTHERS, "quest 3", "quest 2"])
+def test_other_formats_multiply_their_numbers_exactly(key: str) -> None:
+    """The product of the quantizers' values, in float64, where every sum is exact."""
+    name, _, bits = key.partition(" ")
+    chip = survey_chip(name, weight_bits=int(bits) if bits else None)
+    hardware = chip.hardware.replace({"inputs.range": 3.0, "inputs.signed": True})
+    sim = imcsim.convert(layer(), hardware, qat=chip.qat)
+    x = torch.randn(9, 150, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).clamp(-3, 3)
+    w = sim.array.weight_quantizer.encode(sim.weight.detach()[None]).value()[0]
+    x_q = sim.array.quantize(x, 1).value()
+    assert torch.allclose(sim(x), x_q @ w.T, rtol=1e-12, atol=1e-12)
+
+
+def test_quest_numbers_are_powers_of_two() -> None:
+    for bits, signed, top in ((4, True, 6), (4, False, 14), (3, False, 6), (2, True, 0)):
+        quantizer = Log2Input(bits)
+        x = torch.linspace(-4, 4, 2001, dtype=torch.float64)
+        codes = quantizer.encode(x, Span(4.0, signed)).codes[0]
+        magnitudes = sorted(codes.abs().unique().tolist())
+        assert set(magnitudes) <= {0.0, *(2.0**e for e in range(top + 1))}
+        assert magnitudes[-1] == 2.0**top
+        assert bool((codes < 0).any()) == signed
+    with pytest.raises(ConversionError, match="bits = 1 is not between 2 and 4"):
+        QUEST(bits=1)
+
+
+def test_formats_of_the_rows() -> None:
+    film = survey_chip("FILM-QNN")
+    sim = imcsim.convert(nn.Linear(64, 40, bias=False).eval(), film.hardware, qat=film.qat)
+    largest = sim.array.weight_quantizer.encode(sim.weight.detach()[None]).codes.abs().amax(-1).flatten()
+    assert sorted(largest.tolist()) == [7.0] * 38 + [127.0] * 2
+    mixed = survey_chip("Mix & Match")
+    sim = imcsim.convert(nn.Linear(64, 40, bias=False).eval(), mixed.hardware, qat=mixed.qat)
+    largest = sim.array.weight_quantizer.encode(sim.weight.detach()[None]).codes.abs().amax(-1).flatten()
+    assert sorted(largest.tolist()) == [7.0] * 20 + [8.0] * 20
+    assert survey_chip("QUEST", weight_bits=1).qat is None
+    with pytest.raises(HardwareError, match="input_bits = 2 does not go with weight_bits = 4"):
+        survey_chip("QUEST", weight_bits=4, input_bits=2)
 
 
 def test_names_and_widths() -> None:

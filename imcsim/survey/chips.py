@@ -10,6 +10,10 @@ from typing import Any
 
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
 from imcsim.hardware import Hardware
+from imcsim.quant.methods import IntraLayer, Method, MixAndMatch, NBitQNN
+from imcsim.quant.methods.quest import QUEST
+
+_METHODS: dict[str, type[Method]] = {m.__name__: m for m in (IntraLayer, MixAndMatch, NBitQNN, QUEST)}
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,13 @@ class SurveyChip:
     Attributes:
         key: of its row in `imcsim.survey`.
         hardware: for `imcsim.convert`; adder trees, no converters, ideal cells.
+        qat: likewise, the quantizer of formats that are not uniform integers; None where they are.
         departs: how its arithmetic differs from the paper's, as far as is known.
     """
 
     key: str
     hardware: Hardware
+    qat: Method | None
     departs: str
 
 
@@ -41,7 +47,7 @@ def survey_chip(name: str, *, weight_bits: int | None = None, input_bits: int | 
         input_bits: likewise; None: as the weights where the design offers it, else its first.
 
     Returns:
-        The chip.
+        The chip; ``imcsim.convert(model, chip.hardware, qat=chip.qat)``.
 
     Raises:
         FileMissingError: there is no such row.
@@ -52,7 +58,15 @@ def survey_chip(name: str, *, weight_bits: int | None = None, input_bits: int | 
     weights = _width(key, "weight_bits", weight_bits, row["weights"])
     wanted = input_bits if input_bits is not None or weights not in row["inputs"] else weights
     inputs = _width(key, "input_bits", wanted, row["inputs"])
-    return SurveyChip(key, _digital(key, weights, inputs), row["departs"])
+    format_ = dict(row.get("methods", {}).get(str(weights), {}))
+    if not format_:
+        return SurveyChip(key, _digital(key, weights, inputs), None, row["departs"])
+    if inputs != row["inputs"][row["weights"].index(weights)]:
+        raise HardwareError(
+            f"survey_chip({key!r}): input_bits = {inputs!r} does not go with weight_bits = {weights}; leave it out"
+        )
+    make, hardware = _METHODS[format_.pop("name")], _digital(key, format_.pop("weights"), format_.pop("inputs"))
+    return SurveyChip(key, hardware, make(**format_), row["departs"])
 
 
 def _digital(key: str, weights: int, inputs: int) -> Hardware:
