@@ -79,7 +79,8 @@ def test_it_is_the_integer_network_where_converters_lose_nothing(name: str, as_s
     signed = chip.inputs.signed if isinstance(chip.inputs.signed, bool) else True
     chip = chip.replace({"inputs.range": peak, "inputs.signed": signed})
     if not as_shipped:
-        chip = chip.replace({"adc.kind": "uniform", "adc.range": "full"})
+        plain = {"kind": "uniform", "subtract": chip.adc.subtract, "per": chip.adc.per}
+        chip = chip.replace({"adc": plain})
         chip = chip.replace({"adc.bits": ppa.lossless_bits(chip, signed=signed)})
     divider = chip.array.readout == "divider"  # counts exactly where every line is driven
     with torch.random.fork_rng():
