@@ -1,9 +1,9 @@
-"""The small networks of `chips.py`, trained on MNIST in a few minutes of one core, with binary weights where a
-chip has them.
+"""The small networks of `chips.py`, trained on MNIST in a few minutes of one core, with binary weights where
+a chip has them.
 
-Trained as plain torch modules: the float weights are replaced by their signs times their mean magnitude in the
-forward pass, and gradients pass straight through. What `chips.py` converts holds the float weights, from which
-chips take the same signs.
+Trained as plain torch modules: the float weights are replaced by their signs times their mean magnitude in
+the forward pass, and gradients pass straight through. What `chips.py` converts holds the float weights, from
+which chips take the same signs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class BinaryWeights(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         binary = {
-            f"{name}.weight": _hard(m.weight.clamp(-1, 1), torch.where(m.weight > 0, 1.0, -1.0) * m.weight.abs().mean())
+            f"{name}.weight": _hard(
+                m.weight.clamp(-1, 1), torch.where(m.weight > 0, 1.0, -1.0) * m.weight.abs().mean()
+            )
             for name, m in self.network.named_modules()
             if isinstance(m, nn.Linear | nn.Conv2d)
         }
@@ -115,7 +117,7 @@ def lenet() -> nn.Sequential:
 
 
 def yao() -> nn.Sequential:
-    """The five-layer network of P. Yao et al., Nature 577, 2020: convolutions of 8 and 12 kernels, 192 x 10."""
+    """The network of P. Yao et al., Nature 577, 2020: convolutions of 8 and 12 kernels, 192 x 10."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3),
         nn.ReLU(),
@@ -162,7 +164,9 @@ def networks(folder: Path | None, n: int, epochs: int) -> dict[str, Callable[[],
     images, labels, test, of = _mnist(folder, n)
     epochs = epochs if folder is not None else 5 * epochs
 
-    def make(name: str, build: Callable[[], nn.Module], binary: bool, prepare: Callable[[Tensor], Tensor]) -> Any:
+    def make(
+        name: str, build: Callable[[], nn.Module], binary: bool, prepare: Callable[[Tensor], Tensor]
+    ) -> Any:
         def run() -> Trained:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)

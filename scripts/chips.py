@@ -1,7 +1,7 @@
 """Every preset with a network of its kind: accuracy, energy, latency and area beside what was published.
 
-Writes docs/results/chips.json and the tables of docs/chips/index.md. With `--data DIR` (MNIST as mnist.npz or in
-its official files) the small networks are trained on all of MNIST.
+Writes docs/results/chips.json and the tables of docs/chips/index.md. With `--data DIR` (MNIST as mnist.npz
+or in its official files) the small networks are trained on all of MNIST.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from imcsim.results import (
 )
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-QUICK = ("isaac", "xnor_rram")
+QUICK = ("xnor_rram", "yao2020")
 
 ASSUMED = {"device.programming": {"kind": "range", "sigma": 0.01}}
 """Where no statistics of a chip's cells are published: 1 % of the range on every cell, an assumption."""
@@ -145,7 +145,7 @@ def _run(chip: imcsim.Hardware, trained: Trained, seeds: list[int]) -> list[floa
 
 @torch.no_grad()
 def estimate_norms(sim: nn.Module, images: torch.Tensor) -> None:
-    """BatchNorm's statistics from what the chip gives, one after the other: each sees what earlier ones now give."""
+    """BatchNorm's statistics from what the chip gives, one after the other, as each changes what follows."""
     for norm in sim.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             norm.reset_running_stats()
@@ -182,7 +182,16 @@ def tables(record: Record) -> dict[str, str]:
 
 
 def _networks_table(record: Record) -> str:
-    head = ["preset", "network", "n", "software %", "ideal cells %", "cells with errors %", "energy", "latency"]
+    head = [
+        "preset",
+        "network",
+        "n",
+        "software %",
+        "ideal cells %",
+        "cells with errors %",
+        "energy",
+        "latency",
+    ]
     head += ["TOPS/W", "mm²", "published accuracy"]
     rows = []
     for row in record.rows:
@@ -238,7 +247,9 @@ def main() -> None:
     for marker, table in tables(record).items():
         print(f"{marker}\n\n{table}\n")
         if page.is_file():
-            write_atomically(page, put_between_markers(page.read_text(encoding="utf-8"), marker, table).encode())
+            write_atomically(
+                page, put_between_markers(page.read_text(encoding="utf-8"), marker, table).encode()
+            )
 
 
 def _measure_all(args: argparse.Namespace, folder: Path) -> None:

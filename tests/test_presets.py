@@ -14,6 +14,7 @@ from imcsim import ppa, presets
 from imcsim.errors import HardwareError
 
 NAMES = presets.available()
+DOCS = Path(__file__).parents[1] / "docs" / "chips"
 LOSSLESS = ("chen2022", "isaac", "isaac_pe", "isaac_se", "pipelayer", "puma")
 """Presets whose converters, as shipped, lose nothing on full arrays."""
 
@@ -45,6 +46,22 @@ def test_it_loads_and_round_trips(name: str, tmp_path: Path) -> None:
     assert chip.name == name
     chip.save(tmp_path / "chip.toml")
     assert imcsim.load_hardware(tmp_path / "chip.toml") == chip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_has_a_page(name: str) -> None:
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    for part in ("The paper says.", "Modelled.", "Departs.", "Unknown."):
+        assert f"**{part}**" in text
+    assert f"({name}.md)" in (DOCS / "index.md").read_text(encoding="utf-8")
+
+
+def test_the_presets_of_the_issue_are_there() -> None:
+    asked = (
+        "isaac isaac_pe isaac_se pipelayer puma xnor_rram sun2018_parallel zhu2019 liu2021 wang2019 yao2020 "
+    )
+    asked += "gi2022 chen2022 kim2022 conv_sram xnor_sram"
+    assert asked.split() == sorted(NAMES, key=asked.split().index)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -58,15 +58,17 @@ def survey_chip(name: str, *, weight_bits: int | None = None, input_bits: int | 
     weights = _width(key, "weight_bits", weight_bits, row["weights"])
     wanted = input_bits if input_bits is not None or weights not in row["inputs"] else weights
     inputs = _width(key, "input_bits", wanted, row["inputs"])
-    format_ = dict(row.get("methods", {}).get(str(weights), {}))
-    if not format_:
+    method = dict(row.get("methods", {}).get(str(weights), {}))
+    if not method:
         return SurveyChip(key, _digital(key, weights, inputs), None, row["departs"])
     if inputs != row["inputs"][row["weights"].index(weights)]:
         raise HardwareError(
-            f"survey_chip({key!r}): input_bits = {inputs!r} does not go with weight_bits = {weights}; leave it out"
+            f"survey_chip({key!r}): input_bits = {inputs!r} does not go with weight_bits = {weights}; leave "
+            "it out"
         )
-    make, hardware = _METHODS[format_.pop("name")], _digital(key, format_.pop("weights"), format_.pop("inputs"))
-    return SurveyChip(key, hardware, make(**format_), row["departs"])
+    make = _METHODS[method.pop("name")]
+    hardware = _digital(key, method.pop("weights"), method.pop("inputs"))
+    return SurveyChip(key, hardware, make(**method), row["departs"])
 
 
 def _digital(key: str, weights: int, inputs: int) -> Hardware:

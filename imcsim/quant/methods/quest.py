@@ -23,10 +23,11 @@ class QUEST(Method):
     Args:
         bits: of a code, sign included where there is one.
 
-    Notes: exponents are rounded midway in value, thresholds ``1.5 x 2^e``; the paper's rounding was not at hand.
+    Notes: exponents are rounded midway in value, thresholds ``1.5 x 2^e``; the paper's rounding was not at
+    hand.
 
-    References: K. Ueyoshi et al., "QUEST: A 7.49 TOPS multi-purpose log-quantized DNN inference engine stacked on
-        96 MB 3D SRAM using inductive-coupling technology in 40 nm CMOS", ISSCC 2018.
+    References: K. Ueyoshi et al., "QUEST: A 7.49 TOPS multi-purpose log-quantized DNN inference engine
+        stacked on 96 MB 3D SRAM using inductive-coupling technology in 40 nm CMOS", ISSCC 2018.
     """
 
     bits: int = 4
@@ -50,8 +51,9 @@ class QUEST(Method):
 class Log2Input(InputQuantizer):
     """Radix-2 logarithmic inputs of n bits; clipped ones pass no gradient.
 
-    0 and ``2^e``, e = 0 .. ``2^n - 2``; with a sign 0 and ``+-2^e``, e = 0 .. ``2^(n-1) - 2``. The range's end is
-    nearest to the largest power. Reaches the word lines as it is: inputs.bits must hold the largest power.
+    0 and ``2^e``, e = 0 .. ``2^n - 2``; with a sign 0 and ``+-2^e``, e = 0 .. ``2^(n-1) - 2``. The range's
+    end is nearest to the largest power. Reaches the word lines as it is: inputs.bits must hold the largest
+    power.
 
     Args:
         bits: n, sign included where there is one.
