@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | docs | clean. Each makes the virtual environment first when it is missing or out of date.
+# make demo | test | lint | bench | docs | site | notebooks | clean. Each makes the virtual environment first when it is missing or out of date.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ BENCH_ARGS ?=
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint bench docs venv clean
+.PHONY: demo test lint bench docs site notebooks venv clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -30,6 +30,13 @@ bench: $(READY)
 
 docs: $(READY)
 	$(PY) scripts/write_schema.py
+
+# Every notebook from top to bottom, two at a time; each has 5 minutes. The pairs are one text: `jupytext --sync` after an edit.
+notebooks: $(READY)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(PY) -m pytest --nbmake --nbmake-timeout=300 -n 2 -p no:benchmark notebooks
+
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
 venv: $(READY)
 

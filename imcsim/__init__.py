@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, quant, zoo
+from imcsim import circuits, devices, ppa, quant, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
+from imcsim.diagnose import diagnose
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.hardware import Hardware
@@ -29,6 +30,7 @@ __all__ = [
     "circuits",
     "convert",
     "devices",
+    "diagnose",
     "estimate",
     "evaluate",
     "fold_thresholds",
@@ -41,5 +43,6 @@ __all__ = [
     "set_plan_memory",
     "summary",
     "survey",
+    "train",
     "zoo",
 ]

@@ -193,9 +193,14 @@ class Adc(Table):
         return self.references is not None or self.values is not None or self.spacing != "uniform"
 
     @property
+    def errors(self) -> tuple[str, ...]:
+        """Fields that make a conversion other than the nominal quantizer's."""
+        return tuple(field for field in _ERRORS if self.given(field))
+
+    @property
     def ideal(self) -> bool:
         """Whether every conversion is that of the nominal quantizer."""
-        return not self.uneven and not any(self.given(field) for field in _ERRORS)
+        return not self.uneven and not self.errors
 
     def without_errors(self) -> Adc:
         """The same converter, made of ideal parts."""

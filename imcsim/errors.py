@@ -49,6 +49,10 @@ class DataError(ImcsimError, ValueError):
     """A data file or a data set is not what it should be."""
 
 
+class MissingPackageError(ImcsimError, ImportError):
+    """An optional package that a function needs is not installed."""
+
+
 class FileMissingError(ImcsimError, FileNotFoundError):
     """A file or a named preset, card or network does not exist."""
 

@@ -7,12 +7,15 @@ with its input at digit 1. A converter is an affine map from levels to codes, ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from imcsim.errors import HardwareError
+
+FINER = 1 << 16
+"""Steps of a converter that only clips, in one of the real one's; its rounding is 96 dB below."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,23 @@ def level_converter(
     if low + origin < 0 or high + origin > top:
         return None
     return Converter(1, 1, origin, top, ties_up=kind == "sense_amp")
+
+
+def finer(converter: Converter) -> Converter:
+    """A converter of the same range whose steps are `FINER` times smaller: it clips, and hardly rounds.
+
+    Args:
+        converter: the converter.
+
+    Returns:
+        The finer one.
+    """
+    return replace(
+        converter,
+        num=converter.num * FINER,
+        origin=converter.origin * FINER,
+        top=converter.top * FINER,
+    )
 
 
 def _resolve(kind: str, codes: int, low: float) -> str:

@@ -8,8 +8,12 @@ from torch import Tensor
 from imcsim.functional.adc import Converter
 from imcsim.functional.bank import Bank, read_out
 
+EXACT_FLOAT32 = 1 << 24
+
 TABLE_ELEMENTS = 1 << 22
-"""Largest look-up table, 32 MB; beyond it every current is searched for among its converter's levels."""
+"""Largest look-up table, 32 MB; beyond it every current is searched for among its converter's levels. Its
+places are counted in float32, exactly.
+"""
 
 
 class BankReader:
@@ -21,6 +25,7 @@ class BankReader:
         span: lowest and highest current of each stream where all are whole levels and free of noise; None:
             they are real numbers.
         exact: search in float64 whatever the currents' dtype.
+        weight: sum of the magnitudes of the cycles' weights, by which codes are added up.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class BankReader:
         span: list[tuple[float, float]] | None,
         *,
         exact: bool,
+        weight: int = 1,
     ) -> None:
         self.bank, self.converters, self.exact = bank, converters, exact
         self.table: Tensor | None = None
@@ -46,9 +52,11 @@ class BankReader:
             read_out(levels.expand(count, -1), converter, bank, q, owner)
             for q, converter in enumerate(converters)
         ]
-        self.table = torch.stack(codes).flatten()
+        table = torch.stack(codes).flatten()
+        sums_fit = bool((table == table.round()).all()) and float(table.abs().max()) * weight < EXACT_FLOAT32
+        self.table = table.float() if sums_fit else table
         stream = torch.arange(len(converters), device=device).view(1, 1, -1, 1)
-        self.base = (stream * count + bank.owner) * width - low
+        self.base = ((stream * count + bank.owner) * width - low).to(torch.float32)
 
     def codes(self, current: Tensor, read: int, normals: Tensor | None) -> Tensor:
         """Codes of the currents of one read.
@@ -64,7 +72,8 @@ class BankReader:
             Codes minus `Converter.zero`.
         """
         if self.table is not None:
-            return self.table[current.to(torch.int64) + self.base[read, :, None]]
+            place = (current + self.base[read, :, None]).to(torch.int32)
+            return self.table.index_select(0, place.flatten()).view_as(current)
         out = torch.empty_like(current, dtype=torch.float64) if self.exact else torch.empty_like(current)
         for q, converter in enumerate(self.converters):
             owner = self.bank.owner[read, :, None, q]

@@ -121,10 +121,11 @@ def reach(columns: Columns, train: PulseTrain) -> list[tuple[float, float]]:
     for start, stop in columns.reads:
         cells = columns.cells[:, :, start:stop].double()
         negative, positive = cells.clamp(max=0).sum(2), cells.clamp(min=0).sum(2)
-        low = torch.minimum(low, negative.amin((0, 2)).cpu())
-        high = torch.maximum(high, positive.amax((0, 2)).cpu() + base * (stop - start))
+        if train.signed_digits:  # plus on the positive cells and minus on the negative ones
+            positive = positive - negative
+            negative = -positive
+        shift = base * (stop - start)
+        low = torch.minimum(low, negative.amin((0, 2)).cpu() - (shift if train.signed_digits else 0))
+        high = torch.maximum(high, positive.amax((0, 2)).cpu() + shift)
     low, high = low * train.digit_max, high * train.digit_max
-    if train.signed_digits:
-        high = torch.maximum(high, -low)
-        low = -high
     return list(zip(low.tolist(), high.tolist(), strict=True))

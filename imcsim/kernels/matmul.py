@@ -123,11 +123,11 @@ def _constants(
         return real(torch.float64, exact=True)
     span = reach(columns, train)
     sums_fit = max(max(-low, high) for low, high in span) < _EXACT_FLOAT32
+    weight = sum(abs(w) for w in train.weights)
     if bank is not None and converters is not None:
         whole = span if columns.variance is None else None
-        reader = BankReader(bank, converters, whole, exact=True)
+        reader = BankReader(bank, converters, whole, exact=True, weight=weight)
         return _Constants(converters, torch.float32 if sums_fit else torch.float64, device, reader)
-    weight = sum(abs(w) for w in train.weights)
     if converters is None:
         return _Constants(None, torch.float64, device)
     codes_fit = all(weight * max(abs(c.zero), abs(c.top - c.zero)) < _EXACT_FLOAT32 for c in converters)

@@ -43,18 +43,36 @@ def statistical(job: Job, dtype: torch.dtype, errors: ConversionErrors | None) -
     product = Collapsed((weight.to(wide),), (0,), constant, variance, exact=False)
     if job.converters is None or job.loss is None:
         return product
+    groups, outputs, _ = job.w_int.shape
+    total = conversion_variance(job, errors)
+    extra = torch.full((groups, outputs), total, dtype=wide, device=weight.device)
+    return replace(product, extra_variance=extra)
+
+
+def conversion_variance(job: Job, errors: ConversionErrors | None) -> float:
+    """Variance that a layer's conversions add to an output, in units of one integer product squared.
+
+    ``sum_q gain_q^2 R sum_t weight_t^2 mse_qt``, R the number of reads.
+
+    Args:
+        job: the layer.
+        errors: mean square errors from calibration; None: uniform rounding errors, ``step^2 / 12``.
+
+    Returns:
+        The variance, 0 with ideal converters.
+    """
+    if job.converters is None:
+        return 0.0
     by_cycle = torch.tensor([w * w for w in job.train.weights], dtype=torch.float64)
     total = 0.0
     for q, (gain, converter) in enumerate(zip(job.columns.gains, job.converters, strict=True)):
         nominal = EVEN_SQUARE if job.bank is None else job.bank.nominal_square
         mse = (
-            torch.tensor(errors[q])
+            torch.tensor(errors[q], dtype=torch.float64)
             if errors is not None
             else torch.full_like(by_cycle, converter.step**2 * nominal)
         )
         if job.bank is not None:
             mse = mse + converter.step**2 * job.bank.excess_square(converter)
         total += gain * gain * len(job.columns.reads) * float((by_cycle * mse).sum())
-    groups, outputs, _ = job.w_int.shape
-    extra = torch.full((groups, outputs), total, dtype=wide, device=weight.device)
-    return replace(product, extra_variance=extra)
+    return total

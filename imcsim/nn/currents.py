@@ -17,6 +17,7 @@ from imcsim.functional.ranges import kmeans_values, mse_range, percentile_range,
 from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.effects import CURRENTS, TARGETS
 from imcsim.nn.layer import CrossbarLayer
 from imcsim.nn.readout import Stream, stream_converter, streams
 
@@ -31,14 +32,15 @@ class Currents:
 
     Args:
         layer: the layer.
-        array: its arrays; targets are looked at unless the user programmed them.
+        array: its arrays.
         batches: how many batches will be seen, over which the vectors are spread.
+        written: look at the cells as they were written, not at their targets.
     """
 
-    def __init__(self, layer: CrossbarLayer, array: CrossbarArray, batches: int) -> None:
+    def __init__(self, layer: CrossbarLayer, array: CrossbarArray, batches: int, *, written: bool) -> None:
         self.layer, self.array = layer, array
         self.budget = -(-VECTORS_PER_LAYER // batches)
-        self.job: Job = array.job(ideal_converters=True, targets=not array.programmed_by_user)
+        self.job: Job = array.job(CURRENTS if written else TARGETS)
         self.watched: list[tuple[Columns, int]] = [
             (self.job.columns, q) for q in range(len(self.job.columns.gains))
         ]

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from imcsim.circuits.converters import Draw, converter_bank
-from imcsim.circuits.converters.build import Values
+from imcsim.circuits.converters import Draw, Values, converter_bank
 from imcsim.errors import CalibrationError
 from imcsim.functional.bank import Bank
 from imcsim.functional.mvm import Columns
 from imcsim.functional.partition import split_reads
 from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
+from imcsim.nn.effects import ALL, Effects
 from imcsim.nn.layout import converter_owners
 from imcsim.nn.readout import array_rows, streams
 
@@ -23,6 +23,20 @@ def has_noise(hardware: Hardware) -> bool:
     """Whether peripheral circuits draw noise at every conversion."""
     adc = hardware.adc
     return hardware.inputs.dac_noise_lsb > 0 or (adc is not None and adc.rms_noise_lsb > 0)
+
+
+def periphery_effects(hardware: Hardware) -> list[str]:
+    """What is not ideal around the arrays, for `summary`."""
+    adc, inputs, out = hardware.adc, hardware.inputs, []
+    if adc is not None and adc.errors:
+        out.append(f"converter errors ({', '.join(adc.errors)})")
+    if adc is not None and adc.uneven:
+        out.append(f"unevenly spaced codes ({adc.spacing if adc.references is None else 'references'})")
+    if not inputs.ideal_dac:
+        out.append("word lines driven with errors")
+    if hardware.array.column_clamp is not None:
+        out.append(f"columns clamped at {hardware.array.column_clamp:g} cells")
+    return out
 
 
 @dataclass(frozen=True)
@@ -34,12 +48,14 @@ class Periphery:
         name: of the layer, for errors.
         draw: random generators by purpose, of the chip's seed.
         learned: k-means values of each stream and of the unit column, in levels; None: not found yet.
+        effects: what is there of them.
     """
 
     hardware: Hardware
     name: str
     draw: Draw
     learned: tuple[Values, ...] | None
+    effects: Effects = ALL
 
     def around(self, job: Job, on_off_ratio: float) -> Job:
         """The layer with its peripheral circuits.
@@ -51,10 +67,14 @@ class Periphery:
         Returns:
             The layer; the same where the circuits are ideal.
         """
-        unit = None if job.unit is None else self._lines(job.unit, job)
-        job = replace(job, columns=self._lines(job.columns, job), unit=unit)
-        job = self._clamped(job, on_off_ratio)
-        return job if self.hardware.adc is None or self.hardware.adc.ideal else self._converters(job)
+        if self.effects.circuits:
+            unit = None if job.unit is None else self._lines(job.unit, job)
+            job = replace(job, columns=self._lines(job.columns, job), unit=unit)
+            job = self._clamped(job, on_off_ratio)
+        adc = self.hardware.adc
+        if adc is None or adc.ideal or self.effects.converters != "real":
+            return job
+        return self._converters(job)
 
     def _lines(self, columns: Columns, job: Job) -> Columns:
         """Word lines driven with offset and noise."""

@@ -30,6 +30,7 @@ from imcsim.quant.methods import (
     DoReFa,
     FixedPoint,
     Floats,
+    FracBNN,
     IntraLayer,
     LNSMadam,
     Log2,
@@ -38,11 +39,13 @@ from imcsim.quant.methods import (
     Madam,
     Method,
     MixAndMatch,
+    MultipleActivations,
     NBitQNN,
     OptimalClipping,
     ProxQuant,
     SigmoidQN,
 )
+from imcsim.quant.strategies import Bypass, average_bits, binary_regulariser
 from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight, IntegerWeight
 
 __all__ = [
@@ -55,11 +58,13 @@ __all__ = [
     "AffineWeight",
     "BinaryConnect",
     "BinaryWeight",
+    "Bypass",
     "ClippedInput",
     "Codebook",
     "DoReFa",
     "FixedPoint",
     "Floats",
+    "FracBNN",
     "GradientQuantizer",
     "HardwareInput",
     "HardwareWeight",
@@ -74,6 +79,7 @@ __all__ = [
     "Madam",
     "Method",
     "MixAndMatch",
+    "MultipleActivations",
     "NBitQNN",
     "OptimalClipping",
     "ProxQuant",
@@ -83,6 +89,8 @@ __all__ = [
     "WeightCodes",
     "WeightQuantizer",
     "after_step",
+    "average_bits",
+    "binary_regulariser",
     "parameters",
     "penalty",
     "quantizers",

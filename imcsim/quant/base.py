@@ -89,6 +89,9 @@ class WeightQuantizer(Quantizer):
     planes: ClassVar[bool] = False
     """Codes are -1 and 1 in several terms: the arrays hold one-bit weights, whatever weights.bits says."""
 
+    stored_bits: float | None = None
+    """Bits of a weight's code where they are not weights.bits, for `average_bits`."""
+
     def encode(self, matrix: Tensor) -> WeightCodes:
         """The codes.
 
@@ -157,6 +160,16 @@ class InputQuantizer(Quantizer):
     def signed(self) -> bool | None:
         """Whether codes have a sign; None: the hardware and calibration decide."""
         return None
+
+    @property
+    def gate(self) -> Tensor | None:
+        """A threshold of outputs: of two passes the second counts where the first's output is above it."""
+        return None
+
+    @property
+    def passes(self) -> int:
+        """How often an input is sent, at most."""
+        return 1
 
     @property
     def ready(self) -> bool:

@@ -106,6 +106,7 @@ class CodebookWeight(WeightQuantizer):
         need_bits(bits, 2, "Codebook: weights.bits", "its entries have zeros")
         super().__init__()
         self.size, self.kind, self.refit, self.top = size, kind, refit, (1 << (bits - 1)) - 1
+        self.stored_bits = (size - 1).bit_length()
         self.register_buffer("codebook", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))

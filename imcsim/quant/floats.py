@@ -88,6 +88,7 @@ class FloatWeight(WeightQuantizer):
     def __init__(self, form: FloatFormat, bits: int) -> None:
         super().__init__()
         self.form, self.bits = form, bits
+        self.stored_bits = 1 + form.exponent_bits + form.fraction_bits
 
     def encode(self, matrix: Tensor) -> WeightCodes:
         """Shapes: matrix (groups, outputs, inputs)."""
@@ -116,6 +117,11 @@ class FloatInput(InputQuantizer):
     def signed(self) -> bool | None:
         """With a sign."""
         return True
+
+    @property
+    def passes(self) -> int:
+        """Digits of the format's largest number."""
+        return -(-int(self.form.largest / self.form.unit).bit_length() // (self.bits - 1))
 
     def encode(self, x: Tensor, span: Span | None) -> InputCodes:
         """Shapes: x (*any)."""

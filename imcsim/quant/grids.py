@@ -93,11 +93,11 @@ def least_square_step(
     if len(stairs.thresholds) == 1:
         best = w.abs().mean(dims, keepdim=True)
         return torch.where(best > 0, best, 1.0)
+    # an all-zero tensor has step 0 until the end: its codes are 0 / 0, its error nan, which is never less
     top = w.abs().amax(dims, keepdim=True) / stairs.high
-    top = torch.where(top > 0, top, 1.0)
     best, least = top, torch.full_like(top, float("inf"))
     for j in range(1, candidates + 1):
         step = top * (j / candidates)
         error = (stairs.codes(w / step) * step - w).square().sum(dims, keepdim=True)
         best, least = torch.where(error < least, step, best), torch.minimum(error, least)
-    return best
+    return torch.where(best > 0, best, 1.0)

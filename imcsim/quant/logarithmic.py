@@ -73,6 +73,8 @@ class Log4Weight(WeightQuantizer):
         bits: width of a weight on the arrays.
     """
 
+    stored_bits = 4
+
     def __init__(self, bits: int) -> None:
         need_bits(bits, 2, "Log4: weights.bits", "its codes have zeros")
         super().__init__()
@@ -109,7 +111,7 @@ class Log2Weight(WeightQuantizer):
     def __init__(self, code_bits: int, bits: int) -> None:
         need_bits(min(code_bits, bits), 2, "Log2Weight: bits", "its codes have zeros")
         super().__init__()
-        self.code_bits, self.bits = code_bits, bits
+        self.code_bits, self.bits, self.stored_bits = code_bits, bits, code_bits
 
     def encode(self, matrix: Tensor) -> WeightCodes:
         """Shapes: matrix (groups, outputs, inputs)."""

@@ -67,7 +67,7 @@ class MixAndMatchWeight(WeightQuantizer):
     def __init__(self, code_bits: int, *, share: float, bits: int) -> None:
         need_bits(min(code_bits, bits), 2, "MixAndMatch: bits", "its codes have zeros")
         super().__init__()
-        self.code_bits, self.share, self.bits = code_bits, share, bits
+        self.code_bits, self.share, self.bits, self.stored_bits = code_bits, share, bits, code_bits
 
     def encode(self, matrix: Tensor) -> WeightCodes:
         """Shapes: matrix (groups, outputs, inputs)."""
@@ -95,7 +95,7 @@ class IntraLayerWeight(WeightQuantizer):
     def __init__(self, *, share: float, bits: int) -> None:
         need_bits(bits, 8, "IntraLayer: weights.bits", "its wider outputs have 8 bits")
         super().__init__()
-        self.share = share
+        self.share, self.stored_bits = share, 4 + 4 * share
 
     def encode(self, matrix: Tensor) -> WeightCodes:
         """Shapes: matrix (groups, outputs, inputs)."""

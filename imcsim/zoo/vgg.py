@@ -6,16 +6,12 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
 from imcsim.errors import DataError
+from imcsim.zoo.activation import Activation, activation_module
 from imcsim.zoo.weights import load_weights
-
-Activation = Literal["relu", "hardtanh"]
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "hardtanh": nn.Hardtanh}
 
 
 class VGG(nn.Module):
@@ -40,9 +36,8 @@ class VGG(nn.Module):
         DataError: not six channels, a number below 1, or an unknown activation.
 
     Notes:
-        Pooling follows the activation; for a positive BatchNorm scale that equals the published order of
-        binary networks (pool, normalise, activate), and BatchNorm directly follows its layer, so that it can
-        be folded.
+        Pooling comes before BatchNorm, the order of binary networks: what is binarized is centred after
+        pooling, not before. A BatchNorm behind a pooling layer is not folded by `imcsim.convert`.
     """
 
     def __init__(
@@ -62,23 +57,21 @@ class VGG(nn.Module):
                 f"VGG got channels = {tuple(channels)}, hidden = {tuple(hidden)}, classes = {classes}, width "
                 f"= {width}; six channels are needed, every number at least 1, width above 0."
             )
-        if activation not in _ACTIVATIONS:
-            raise DataError(f"VGG got activation = {activation!r}; it must be 'relu' or 'hardtanh'.")
         sizes = [max(1, round(c * width)) for c in (*channels, *hidden)]
         features: OrderedDict[str, nn.Module] = OrderedDict()
         for i, (inputs, outputs) in enumerate(zip([3, *sizes[:5]], sizes[:6], strict=True), start=1):
             features[f"conv{i}"] = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)
-            features[f"bn{i}"] = nn.BatchNorm2d(outputs, affine=affine)
-            features[f"act{i}"] = _ACTIVATIONS[activation]()
             if i % 2 == 0:
                 features[f"pool{i}"] = nn.MaxPool2d(2)
+            features[f"bn{i}"] = nn.BatchNorm2d(outputs, affine=affine)
+            features[f"act{i}"] = activation_module(activation, "VGG")
         self.features = nn.Sequential(features)
         neurons = [sizes[5] * 4 * 4, *sizes[6:]]
         classifier: OrderedDict[str, nn.Module] = OrderedDict()
         for i, (inputs, outputs) in enumerate(pairwise(neurons), start=1):
             classifier[f"fc{i}"] = nn.Linear(inputs, outputs, bias=bias)
             classifier[f"bn{i}"] = nn.BatchNorm1d(outputs, affine=affine)
-            classifier[f"act{i}"] = _ACTIVATIONS[activation]()
+            classifier[f"act{i}"] = activation_module(activation, "VGG")
         classifier[f"fc{len(neurons)}"] = nn.Linear(neurons[-1], classes, bias=bias)
         self.classifier = nn.Sequential(classifier)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import imcsim
 from imcsim import quant
+from imcsim.costs import Tile
 from imcsim.errors import MappingError
+from imcsim.ppa.events import count, layout
 from imcsim.quant.methods.lqnet import LQInput, LQWeight, fitted_basis, nearest_codes
 from tests.quant.statements import close, gradient, input_value, weight_value, weights
 
@@ -83,3 +87,24 @@ def test_layer_counts_its_planes() -> None:
         imcsim.convert(
             nn.Linear(10, 4), hardware.replace({"weights.encoding": "twos_complement"}), qat=quant.LQNet()
         )
+
+
+def test_estimate_counts_planes_and_passes() -> None:
+    """K_w planes are as many columns, K_a passes as many reads of them."""
+    hardware = imcsim.Hardware(
+        weights={"bits": 3, "encoding": "offset"}, inputs={"bits": 2}, adc={"bits": 8}, array={"rows": 32}
+    )
+    sim, x = imcsim.convert(nn.Linear(64, 16), hardware, qat=quant.LQNet()), torch.rand(2, 64)
+    (shape,) = imcsim.ppa.describe(sim, x)
+    assert (shape.outputs, shape.terms, shape.passes) == (16, 3, 2)
+    one = replace(shape, terms=1, passes=1)
+    many, few = (count(s, layout(s, sim.array.hardware), Tile(), 1e-7) for s in (shape, one))
+    for event in ("adc", "shift_add", "cell_read"):
+        assert many[event] == 6 * few[event]
+    assert many["dac"] == 2 * few["dac"]
+    assert many["add"] == 16 * (2 * 6 - 1)  # row blocks, terms and passes
+    assert (
+        layout(shape, sim.array.hardware).placement.cells
+        == 3 * layout(one, sim.array.hardware).placement.cells
+    )
+    assert imcsim.estimate(sim, x).energy_J > 0

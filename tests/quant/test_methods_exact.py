@@ -85,6 +85,7 @@ METHODS = [
     Case("Codebook-frequent", quant.Codebook(8, "frequent"), {"weights.bits": 6}),
     Case("MixAndMatch", quant.MixAndMatch()),
     Case("IntraLayer", quant.IntraLayer(share=0.4), {**PAIRS, "weights.bits": 8}),
+    Case("MultipleActivations", quant.MultipleActivations(), {**BINARY, "inputs.bits": 3}),
     Case("DSQ-signed", quant.DSQ(), {"inputs.signed": True}),
 ]
 every_method = pytest.mark.parametrize("case", METHODS, ids=[case.name for case in METHODS])

@@ -7,6 +7,7 @@ from imcsim.quant.methods.base import Method, method_from_record
 from imcsim.quant.methods.dorefa import DoReFa
 from imcsim.quant.methods.dsq import DSQ
 from imcsim.quant.methods.formats import Affine, FixedPoint, Floats, Log2, Log4
+from imcsim.quant.methods.fracbnn import FracBNN
 from imcsim.quant.methods.lns import LNSMadam, Madam
 from imcsim.quant.methods.lqnet import LQNet
 from imcsim.quant.methods.lsq import LSQ
@@ -17,6 +18,7 @@ from imcsim.quant.methods.proxquant import ProxQuant
 from imcsim.quant.methods.sakr import OptimalClipping
 from imcsim.quant.methods.sigmoid import SigmoidQN
 from imcsim.quant.methods.straight import QNN, BinaryConnect
+from imcsim.quant.methods.tang import MultipleActivations
 
 __all__ = [
     "ANA",
@@ -30,6 +32,7 @@ __all__ = [
     "DoReFa",
     "FixedPoint",
     "Floats",
+    "FracBNN",
     "IntraLayer",
     "LNSMadam",
     "LQNet",
@@ -38,6 +41,7 @@ __all__ = [
     "Madam",
     "Method",
     "MixAndMatch",
+    "MultipleActivations",
     "NBitQNN",
     "OptimalClipping",
     "ProxQuant",

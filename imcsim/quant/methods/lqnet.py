@@ -172,6 +172,11 @@ class LQInput(InputQuantizer):
         return True
 
     @property
+    def passes(self) -> int:
+        """K."""
+        return self.bits
+
+    @property
     def ready(self) -> bool:
         """Whether the basis was fitted."""
         return bool(self.fitted)
