@@ -205,6 +205,15 @@ def test_estimate_as_json_adds_up() -> None:
     assert "adc" in good("estimate", "--model", "resnet8")
 
 
+def test_estimate_draws_its_energy(tmp_path: Path) -> None:
+    file = tmp_path / "bars.png"
+    result = run("estimate", "--model", "resnet8", "--plot", str(file))
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"{file} written\n"
+    assert "adc takes" in result.stdout
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 def test_peak_is_the_papers() -> None:
     found = json.loads(good("estimate", "--peak", "--json"))
     assert found["power_w"] == pytest.approx(65.8, rel=0.01)
