@@ -17,6 +17,8 @@ from imcsim.presets import load_hardware
 from imcsim.program import age, program, seed_reads, write_report
 from imcsim.storage import load, save
 from imcsim.summary import summary
+from imcsim.survey import survey
+from imcsim.thresholds import fold_thresholds
 
 __version__ = "0.1.0"
 
@@ -34,6 +36,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "export_arrays",
+    "fold_thresholds",
     "import_arrays",
     "load",
     "load_hardware",
@@ -44,6 +47,7 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "survey",
     "train",
     "write_report",
     "zoo",

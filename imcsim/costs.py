@@ -77,10 +77,27 @@ class Tile(_Table):
         None, gt=0, description="published power of a tile where its rows add up otherwise"
     )
     subtotal_mm2: float | None = Field(None, gt=0, description="likewise its area")
+    activity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="mean pulse on a word line over full scale where none was measured; without it 1, and "
+        "0.5 for xnor, which drives one line of each pair",
+    )
     tiles_per_router: int = Field(4, ge=1)
     flit_bytes: int = Field(4, ge=1)
     write_row_s: float = Field(
         1e-7, gt=0, description="writing one word line of an array; arrays in parallel"
+    )
+    when_too_large: Literal["chips", "reload"] = Field(
+        "chips",
+        description="a network that a chip cannot hold: as many chips as it takes, or one in passes, weights "
+        "written anew before each",
+    )
+    rest: Literal["none", "library"] = Field(
+        "none",
+        description="what these tables do not account for: nothing does, or in estimates the library's "
+        "generic tile; a published headline of a macro covers the macro alone",
     )
 
     @property

@@ -263,11 +263,13 @@ class Hardware(Table):
                 f"to {array.rows}, or leave it out"
             )
         if weights.encoding == "xnor":
-            if inputs.bits != 1 or inputs.signed is False:
+            ternary = inputs.bits == 2 and inputs.signed is True
+            if not ternary and (inputs.bits != 1 or inputs.signed is False):
                 raise ValueError(
                     f"encoding 'xnor' needs +-1 inputs, but inputs.bits = {inputs.bits}, inputs.signed = "
                     f"{inputs.signed}; "
-                    "set inputs.bits = 1 and leave inputs.signed out"
+                    "set inputs.bits = 1 and leave inputs.signed out; or, for inputs of -1, 0 and 1, "
+                    "inputs.bits = 2 and inputs.signed = true"
                 )
             if array.rows % 2 or array.active % 2:
                 raise ValueError(
@@ -364,19 +366,11 @@ class Hardware(Table):
             FileMissingError: there is no such file.
             HardwareError: it is not TOML, or not a valid description.
         """
-        file = Path(path)
-        if not file.is_file():
-            raise FileMissingError(
-                f"hardware file {str(file)!r} does not exist; give the path of a .toml file"
-            )
-        try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise HardwareError(f"hardware file {str(file)!r} is not valid TOML: {error}") from None
+        data = read_toml(path)
         try:
             return cls.model_validate(data)
         except HardwareError as error:
-            raise HardwareError(f"hardware file {str(file)!r}: {error}") from None
+            raise HardwareError(f"hardware file {os.fspath(path)!r}: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the description as TOML, every value included; ``load_hardware(path)`` gives it back.
@@ -391,6 +385,28 @@ class Hardware(Table):
             Path(path),
             tomli_w.dumps(self.model_dump(by_alias=True, exclude_none=True, mode="python")).encode(),
         )
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The tables of a hardware file, not yet validated.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The tables.
+
+    Raises:
+        FileMissingError: there is no such file.
+        HardwareError: it is not TOML.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileMissingError(f"hardware file {str(file)!r} does not exist; give the path of a .toml file")
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HardwareError(f"hardware file {str(file)!r} is not valid TOML: {error}") from None
 
 
 def write_atomically(file: Path, data: bytes) -> None:

@@ -80,7 +80,8 @@ def test_presets_are_listed(command) -> None:
     assert all(name in text for name in presets.available())
     rows = json.loads(good(*command, "--json"))
     assert [row["name"] for row in rows] == presets.available()
-    assert "128 x 128 array, isaac 16-bit weights in 2-bit cells" in rows[0]["facts"]
+    facts = {row["name"]: row["facts"] for row in rows}
+    assert "128 x 128 array, isaac 16-bit weights in 2-bit cells" in facts["isaac"]
 
 
 def test_preset_show_prints_the_file_with_its_sources() -> None:
@@ -204,6 +205,15 @@ def test_estimate_as_json_adds_up() -> None:
     assert "adc" in good("estimate", "--model", "resnet8")
 
 
+def test_estimate_draws_its_energy(tmp_path: Path) -> None:
+    file = tmp_path / "bars.png"
+    result = run("estimate", "--model", "resnet8", "--plot", str(file))
+    assert result.exit_code == 0, result.output
+    assert result.stderr == f"{file} written\n"
+    assert "adc takes" in result.stdout
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
 def test_peak_is_the_papers() -> None:
     found = json.loads(good("estimate", "--peak", "--json"))
     assert found["power_w"] == pytest.approx(65.8, rel=0.01)
@@ -253,6 +263,8 @@ def test_ageing_beyond_a_card_is_one_line_of_warning() -> None:
         (["presets", "hide"], "hide"),
         (["devices", "show", "pcm_gts"], "Did you mean 'pcm_gst'?"),
         (["devices", "show", "ideal", "--plot", "card.doc"], "has no known ending"),
+        (["estimate", "--model", "resnet8", "--plot", "bars.doc"], "has no known ending"),
+        (["estimate", "--peak", "--plot", "bars.png"], "leave one of them out"),
         (["devices", "show", "ideal", "--plot", "no/where/card.png"], "does not exist; create it first"),
         (["simulate"], "simulate"),
     ],

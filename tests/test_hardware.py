@@ -98,10 +98,6 @@ def test_presets_load_and_round_trip(name: str, tmp_path: Path) -> None:
     assert imcsim.load_hardware(tmp_path / "a.toml") == hardware
 
 
-def test_the_presets_of_the_issue_are_there() -> None:
-    assert {"isaac", "puma", "xnor_rram"} <= set(presets.available())
-
-
 def test_isaac_is_isaac() -> None:
     isaac = imcsim.load_hardware("isaac")
     assert (isaac.array.rows, isaac.array.cols) == (128, 128)

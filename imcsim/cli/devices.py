@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from imcsim import devices
-from imcsim.cli.output import AsJson, show, show_json
+from imcsim.cli.output import AsJson, save_figure, show, show_json
 from imcsim.devices import DeviceCard
 from imcsim.errors import InputError
-from imcsim.hardware import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 app = typer.Typer(help="Device cards: measured and published memory cells.")
 
@@ -90,7 +85,7 @@ def _devices_fit(
     """Fit an equation to measured points, with 95 % intervals."""
     found = devices.fit(csv, equation=equation, **_fit_options(option or []))
     if plot is not None:
-        _save_figure(found.plot().get_figure(root=True), plot)
+        save_figure(found.plot(), plot)
     if card is not None:
         found.save(card)
     if as_json or ctx.obj:
@@ -188,16 +183,4 @@ def _shown(value: Any) -> str:
 def _plot_card(card: DeviceCard, file: Path) -> None:
     from imcsim.plot import device_card  # matplotlib, only where it is asked for
 
-    _save_figure(device_card(card)[0].get_figure(root=True), file)
-
-
-def _save_figure(figure: Figure | None, file: Path) -> None:
-    if figure is None:
-        raise RuntimeError("axes without a figure")
-    kinds = sorted(figure.canvas.get_supported_filetypes())
-    kind = file.suffix.removeprefix(".").lower()
-    if kind not in kinds:
-        raise InputError(f"--plot {str(file)!r} has no known ending; give one of .{', .'.join(kinds)}")
-    picture = io.BytesIO()
-    figure.savefig(picture, format=kind, dpi=150)
-    write_atomically(file, picture.getvalue())
+    save_figure(device_card(card)[0], file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,8 @@ import typer
 import imcsim
 from imcsim import ppa, zoo
 from imcsim.cli.chip import Changes, HardwareName, load_chip
-from imcsim.cli.output import AsJson, show, show_json
+from imcsim.cli.output import AsJson, save_figure, show, show_json
+from imcsim.errors import InputError
 
 
 def estimate(
@@ -20,10 +22,15 @@ def estimate(
     peak: Annotated[
         bool, typer.Option("--peak", help="The chip with every array busy, as its paper counts; no network.")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw energy by layer and component as stacked bars into this file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Energy, latency and area of a network on a chip, by layer and component; or the chip's peak figures."""
     chip = load_chip(hardware, changes)
+    if peak and plot is not None:
+        raise InputError("--plot draws a network's energy and --peak runs none; leave one of them out")
     if peak:
         top = ppa.peak(chip)
         if as_json:
@@ -33,6 +40,11 @@ def estimate(
         return
     benchmark = zoo.load(model, n=1)
     found = imcsim.estimate(benchmark.model, benchmark.images[:1], chip)
+    if plot is not None:
+        from imcsim.plot_chips import estimate_bars  # matplotlib, only where it is asked for
+
+        save_figure(estimate_bars(found), plot)
+        typer.echo(f"{plot} written", err=True)
     if not as_json:
         show(str(found))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imcsim.ppa.registry import Cost, register
-from imcsim.ppa.scaling import area_factor, energy_factor
+from imcsim.ppa.scaling import area_factor, energy_factor, supply
 
 _ISAAC = "A. Shafiee et al., ISCA 2016, IMA table, per event"
 
@@ -90,6 +90,74 @@ def rram_array_ohmic(
     """
     area = rows * cols * cell_F2 * (node_nm * 1e-3) ** 2
     return Cost(read_V**2 * mean_level * g_max_S * cycle_s, area, cycle_s)
+
+
+@register(
+    "word_line", source="charge of a word line: cells x gate and wire x V^2; assumptions", confidence="C"
+)
+def word_line(
+    *, cols: float, node_nm: float = 32.0, cell_fF: float = 1.0, supply_V: float | None = None
+) -> Cost:
+    """A word line charged once: ``cols C V^2``, C gate and wire of a cell.
+
+    Args:
+        cols: cells on the line.
+        node_nm: node; sets the supply where none is given.
+        cell_fF: capacitance of one cell's gate and piece of wire.
+        supply_V: what the line is charged to.
+
+    Returns:
+        The cost of one pulse; drivers of 6 F^2 a cell.
+    """
+    volts = supply(node_nm) if supply_V is None else supply_V
+    return Cost(cols * cell_fF * 1e-15 * volts**2, 6 * cols * (node_nm * 1e-3) ** 2, 1e-9)
+
+
+@register("charge_array", source="a capacitor a cell charged once: C V^2; assumptions", confidence="C")
+def charge_array(
+    *,
+    rows: float,
+    cols: float,
+    node_nm: float = 32.0,
+    cell_fF: float = 1.0,
+    supply_V: float | None = None,
+    switching: float = 0.5,
+    cell_F2: float = 150.0,
+) -> Cost:
+    """An array that averages charge: a cell read costs ``switching C V^2``.
+
+    Args:
+        rows: word lines.
+        cols: bit lines.
+        node_nm: node; sets the supply where none is given.
+        cell_fF: capacitance of one cell.
+        supply_V: what it is charged to.
+        switching: fraction of driven cells that change their charge.
+        cell_F2: area of a cell in squared features.
+
+    Returns:
+        The cost of reading one cell; the area of the array.
+    """
+    volts = supply(node_nm) if supply_V is None else supply_V
+    area = rows * cols * cell_F2 * (node_nm * 1e-3) ** 2
+    return Cost(switching * cell_fF * 1e-15 * volts**2, area, 1e-9)
+
+
+@register(
+    "sram_write",
+    source="as a bit read from a 2 KB SRAM buffer at 45 nm, 17.5 pJ for 256 (secondary table)",
+    confidence="C",
+)
+def sram_write(*, node_nm: float = 32.0) -> Cost:
+    """Writing one SRAM bit.
+
+    Args:
+        node_nm: node.
+
+    Returns:
+        The cost of one written cell.
+    """
+    return Cost(17.5e-12 / 256 * energy_factor(45, node_nm), 0.0, 1e-9)
 
 
 @register(

@@ -115,6 +115,13 @@ def cycle_time(hardware: Hardware, costs: Costs) -> float:
     return cycle
 
 
+def activity(hardware: Hardware, costs: Costs) -> float:
+    """Mean pulse on a word line over full scale where none was measured."""
+    if costs.tile.activity is not None:
+        return costs.tile.activity
+    return 0.5 if hardware.weights.encoding == "xnor" else 1.0
+
+
 def vector_time(hardware: Hardware, costs: Costs, cycles: int, serial: int = 1) -> float:
     """Seconds between vectors of one array: its input cycles, times the reads that follow each other."""
     return cycles * serial * cycle_time(hardware, costs)
@@ -202,8 +209,8 @@ def _full_rate(event: Event, hardware: Hardware, costs: Costs) -> float:
     sums = outputs * converted_columns(hardware) * conversions * vectors
     rates: dict[Event, float] = {
         "array_read": 1 / cycle,
-        "cell_read": rows * cols / cycle,
-        "dac": rows / cycle,
+        "cell_read": rows * cols * activity(hardware, costs) / cycle,
+        "dac": rows * activity(hardware, costs) / cycle,
         "sample_hold": cols / cycle,
         "adc": cols * conversions * vectors,
         "adder_tree": cols / cycle,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from imcsim.costs import Costs
+from imcsim.costs import Costs, Event
 from imcsim.hardware import Hardware
 
 
@@ -73,3 +73,33 @@ def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
         parts["adc"] = {"model": "sense_amp" if latch else "adc_survey", "per": "converter", "event": "adc"}
         parts["write"] = {"model": "rram_write", "per": "array", "event": "cell_write"}
     return Costs.model_validate({"tile": {"node_nm": node_nm}, "components": parts})
+
+
+def with_rest(costs: Costs, hardware: Hardware) -> Costs:
+    """The tables, and where they ask for it the generic tile's parts for events that none of theirs covers.
+
+    The generic tile's parts serve 12 units of 8 arrays; an array of the chip gets the same share of them.
+
+    Args:
+        costs: the chip's tables.
+        hardware: the chip.
+
+    Returns:
+        The tables for an estimate; the parts added are called "... (library)".
+    """
+    if costs.tile.rest == "none":
+        return costs
+    covered: set[Event] = set()
+    for part in costs.components.values():
+        covered |= {part.event, *part.includes}
+    if covered & {"array_read", "cell_read"}:
+        covered |= {"array_read", "cell_read"}
+    generic = default_costs(hardware, node_nm=costs.tile.node_nm)
+    ours, theirs = costs.tile, generic.tile
+    share = {"tile": ours.arrays / theirs.arrays, "unit": ours.arrays_per_unit / theirs.arrays_per_unit}
+    more = {
+        f"{name} (library)": part.model_copy(update={"count": part.count * share.get(part.per, 1.0)})
+        for name, part in generic.components.items()
+        if part.event not in covered
+    }
+    return Costs(tile=costs.tile, components={**costs.components, **more})

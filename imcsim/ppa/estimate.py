@@ -12,7 +12,8 @@ from imcsim.costs import Component, Costs, Event
 from imcsim.errors import InputError
 from imcsim.hardware import Hardware
 from imcsim.ppa import allocate
-from imcsim.ppa.costing import Costed, costs_of, cycle_time, evaluate, vector_time
+from imcsim.ppa.costing import Costed, activity, costs_of, cycle_time, evaluate, vector_time
+from imcsim.ppa.defaults import with_rest
 from imcsim.ppa.describe import describe
 from imcsim.ppa.events import Layout, count, layout
 from imcsim.ppa.report import ComponentRow, Estimate, LayerRow, aJ
@@ -78,7 +79,7 @@ def estimate_layers(
     hardware: Hardware,
     *,
     costs: Costs | None = None,
-    when_too_large: TooLarge = "chips",
+    when_too_large: TooLarge | None = None,
     chips: int | None = None,
     replicate: bool = True,
     batch: int = 1,
@@ -90,7 +91,7 @@ def estimate_layers(
         hardware: the chip of layers that carry none; its tables are the chip's.
         costs: `[tile]` and `[components]`; without them the chip's, else generic ones.
         when_too_large: chips: as many chips as it takes; reload: one chip (or `chips`), weights written in
-        passes.
+            passes; None: as the chip's `[tile]` says.
         chips: how many there are; without it as few as hold the network once.
         replicate: copy layers so that all take about the same time, as far as the arrays go.
         batch: samples between two reloads, which share the cost of writing.
@@ -103,17 +104,17 @@ def estimate_layers(
         MappingError: the network does not fit on `chips` chips.
         HardwareError: a table does not fit.
     """
-    if when_too_large not in ("chips", "reload"):
+    if when_too_large not in (None, "chips", "reload"):
         raise InputError(f"when_too_large = {when_too_large!r}; use 'chips' or 'reload'")
     if batch < 1 or (chips is not None and chips < 1):
         raise InputError(f"batch = {batch}, chips = {chips}; both are at least 1")
     generic = costs is None and not getattr(hardware, "components", None)
-    costs = costs_of(hardware, costs)
+    costs = with_rest(costs_of(hardware, costs), hardware)
     layouts = [layout(s, s.hardware or hardware) if s.on_arrays else None for s in layers]
     mapped = [(shape, where) for shape, where in zip(layers, layouts, strict=True) if where is not None]
     if not mapped:
         raise InputError("no layer runs on arrays; there is nothing to estimate")
-    plan = _plan(mapped, costs, when_too_large, chips, replicate, batch)
+    plan = _plan(mapped, costs, when_too_large or costs.tile.when_too_large, chips, replicate, batch)
     if plan.passes:
         costs = _with_reloads(costs)
     rows, found = _rows(layers, layouts, plan, hardware, costs, batch)
@@ -255,7 +256,9 @@ def _rows(
             time = job.time(copies) * max(1, sum(any(n == at for n, _ in p) for p in plan.passes))
         events = {event: number for event, number in events.items() if number}
         energy = {
-            name: round(events[part.component.event] * _busy(part, shape) * part.energy_J / aJ)
+            name: round(
+                events[part.component.event] * _busy(part, shape, chip_of, costs) * part.energy_J / aJ
+            )
             for name, part in prices.of(chip_of).items()
             if part.component.event in events
         }
@@ -305,10 +308,11 @@ def _reloaded(at: int, shape: LayerShape, where: Layout, plan: _Plan, batch: int
     return {"dram_byte": bytes_, "cell_write": where.placement.cells / batch}
 
 
-def _busy(part: Costed, shape: LayerShape) -> float:
-    if shape.activity is None or part.component.event not in ("dac", "cell_read"):
+def _busy(part: Costed, shape: LayerShape, hardware: Hardware, costs: Costs) -> float:
+    """How large a pulse is on the mean, for what is paid by the pulse."""
+    if part.component.event not in ("dac", "cell_read"):
         return 1.0
-    return shape.activity
+    return activity(hardware, costs) if shape.activity is None else shape.activity
 
 
 def _always_on(found: dict[str, Costed], plan: _Plan, tiles_used: int) -> LayerRow:
@@ -381,14 +385,16 @@ def _report(
         programming_s=lines * tile.write_row_s * max(1, len(plan.passes)),
         convention=f"1 MAC = 2 operations of {widths} bits",
         uncosted={event: number for event, number in happened.items() if event not in covered},
-        notes=_notes(plan, generic),
+        notes=_notes(plan, generic, tile.rest == "library"),
     )
 
 
-def _notes(plan: _Plan, generic: bool) -> tuple[str, ...]:
+def _notes(plan: _Plan, generic: bool, rest: bool) -> tuple[str, ...]:
     notes = []
     if generic:
         notes.append("the chip states no costs: these are a generic tile's, from the component library")
+    elif rest:
+        notes.append("components called (library) are a generic tile's: the published design leaves them out")
     if plan.chips > 1 and plan.mode == "pipelined":
         notes.append(f"the network is spread over {plan.chips} chips")
     if plan.mode == "reload":

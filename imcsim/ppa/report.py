@@ -186,7 +186,7 @@ class Estimate:
         return any(part.calibrated for part in self.components)
 
     def dominant(self) -> str:
-        """One line: which component and which layer take most of the energy, and what sets the pace."""
+        """One line: which component and which layer take most of the energy, why, and what sets the pace."""
         if not self.energy_aJ:
             return "no component accounts for what happens"
         part = max(self.components, key=lambda c: c.energy_aJ)
@@ -194,8 +194,9 @@ class Estimate:
         slow = max(self.rows, key=lambda r: r.time_s)
         total = self.energy_aJ
         return (
-            f"{part.name} takes {100 * part.energy_aJ / total:.0f} % of the energy ({part.events:.3g} x "
-            f"{part.event}); {layer.name or 'the model'} {100 * layer.total_aJ / total:.0f} %; "
+            f"{part.name} takes {100 * part.energy_aJ / total:.0f} % of the energy "
+            f"({_why(part, self.macs)}); "
+            f"{layer.name or 'the model'} {100 * layer.total_aJ / total:.0f} %; "
             f"{slow.name or 'the model'} sets the pace ({slow.time_s:.3g} s)"
         )
 
@@ -284,3 +285,12 @@ class Estimate:
         table.add_section()
         table.add_row("total", "", "", f"{self.energy_J:.4g}", "", f"{self.area_mm2:.4g}", "")
         return table
+
+
+def _why(part: ComponentRow, macs: int) -> str:
+    """What a component's energy is made of."""
+    if not part.events:
+        return "on all the time"
+    each = part.energy_J / part.events
+    rate = part.events / macs
+    return f"{part.events:.3g} x {part.event} of {each * 1e12:.3g} pJ, {rate:.3g} a multiply-accumulate"

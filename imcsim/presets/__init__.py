@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from imcsim import devices
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
-from imcsim.hardware import Hardware
+from imcsim.hardware import Hardware, read_toml
 
 
 def available() -> list[str]:
@@ -20,6 +22,8 @@ def available() -> list[str]:
 
 def load_hardware(name: str | os.PathLike[str]) -> Hardware:
     """A hardware description by a preset's name or from a file.
+
+    A file may begin with ``extends = "isaac"``: it then holds only what differs from that preset.
 
     Args:
         name: a preset's name, see `available`; or the path of a .toml file.
@@ -37,9 +41,9 @@ def load_hardware(name: str | os.PathLike[str]) -> Hardware:
         )
     text = os.fspath(name)
     if text in available():
-        hardware = Hardware.from_toml(Path(str(resources.files(__name__) / f"{text}.toml")))
+        hardware = _read(Path(str(resources.files(__name__) / f"{text}.toml")))
     elif text.endswith(".toml") or os.sep in text:
-        hardware = Hardware.from_toml(text)
+        hardware = _read(Path(text))
     else:
         raise FileMissingError(
             f"there is no preset {text!r}.{did_you_mean(text, available())} Presets: "
@@ -47,3 +51,28 @@ def load_hardware(name: str | os.PathLike[str]) -> Hardware:
         )
     devices.load(hardware.device.card)
     return hardware
+
+
+def _read(file: Path) -> Hardware:
+    data = read_toml(file)
+    if "extends" not in data:
+        return Hardware.from_toml(file)
+    base = data.pop("extends")
+    if base not in available() or base == file.stem:
+        raise HardwareError(
+            f"hardware file {str(file)!r}: extends = {base!r} is not another preset."
+            f"{did_you_mean(str(base), available())} Presets: {', '.join(available())}"
+        )
+    try:
+        return load_hardware(base).replace(dict(_dotted(data)))
+    except HardwareError as error:
+        raise HardwareError(f"hardware file {str(file)!r}: {error}") from None
+
+
+def _dotted(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested tables."""
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

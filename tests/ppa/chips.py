@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from functools import cache
-from pathlib import Path
 
 from torch import nn
 
 import imcsim
 from imcsim import Hardware
-from imcsim.ppa import Costs, costs_from, costs_of
-
-FOLDER = Path(__file__).parent
+from imcsim.ppa import Costs, costs_of
 
 
 @cache
 def costs(name: str) -> Costs:
-    """Of a preset; or of a chip whose costs are in a file here because it is no preset."""
-    file = FOLDER / f"{name}.toml"
-    if file.is_file():
-        return costs_from(tomllib.loads(file.read_text(encoding="utf-8")))
+    """Of a preset."""
     return costs_of(chip(name))
 
 

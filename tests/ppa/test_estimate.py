@@ -183,8 +183,9 @@ def test_layers_with_chips_of_their_own() -> None:
 
 
 def test_generic_costs_say_so() -> None:
-    report = ppa.estimate_layers(LAYERS, chip("xnor_rram"))
-    assert "generic" in report.notes[0]
+    bare = Hardware.model_validate({"weights": {"bits": 1, "encoding": "xnor"}, "inputs": {"bits": 1}})
+    report = ppa.estimate_layers(LAYERS, bare)
+    assert "the chip states no costs" in report.notes[0]
     assert not report.uncosted
     digital = Hardware.model_validate(
         {"array": {"readout": "digital"}, "weights": {"bits": 4, "cell_bits": 1}}
@@ -192,6 +193,61 @@ def test_generic_costs_say_so() -> None:
     assert not ppa.estimate_layers(LAYERS, digital).uncosted
     plain = Hardware.model_validate({"device": {"g_max_S": 1e-5}})
     assert ppa.estimate_layers(LAYERS, plain).energy_J > 0
+
+
+def test_the_rest_of_a_macro_is_the_librarys() -> None:
+    """Its own parts as they are, and for events they leave out a share of the generic tile's 96 arrays."""
+    report = ppa.estimate_layers(LAYERS, chip("xnor_rram"))
+    assert not report.uncosted
+    assert "the published design leaves them out" in report.notes[0]
+    names = {part.name for part in report.components}
+    own = set(costs("xnor_rram").components)
+    assert own < names
+    assert all(name.endswith(" (library)") for name in names - own)
+    buffers = next(part for part in report.components if part.name == "buffer (library)")
+    alone = ppa.cost("sram_buffer", {"kilobytes": 64.0, "node_nm": 65.0}, {}).area_um2 * 1e-6
+    assert buffers.area_mm2 == pytest.approx(report.tiles * alone / 96)
+    macro = [row.component for row in ppa.peak(chip("xnor_rram")).rows]
+    assert macro == list(costs("xnor_rram").components)
+
+
+@pytest.mark.parametrize("name", ["conv_sram", "xnor_sram"])
+def test_sram_macros_reload_what_they_cannot_hold(name: str) -> None:
+    """Two layers of which neither fits: passes, every weight from memory once, results between them twice."""
+    layers = [ppa.LayerShape("a", 1, 300, 600, vectors=4), ppa.LayerShape("b", 1, 10, 1200)]
+    report = ppa.estimate_layers(layers, chip(name))
+    assert (report.mode, report.chips, report.tiles) == ("reload", 1, 1)
+    assert report.passes == sum(row.arrays for row in report.rows)
+    moved = {part.event: part.events for part in report.components}
+    weights = (300 * 600 + 10 * 1200) / 8
+    waiting = 2 * 300 * 4 * chip(name).inputs.bits / 8
+    assert moved["dram_byte"] == weights + waiting
+    assert moved["cell_write"] == 2 * (300 * 600 + 10 * 1200)  # two cells, or two word lines, a weight
+    many = ppa.estimate_layers(layers, chip(name), when_too_large="chips")
+    assert (many.mode, many.passes) == ("pipelined", 1)
+    check_sums(report)
+
+
+def test_small_networks_stay_in_an_sram_macro() -> None:
+    report = ppa.estimate_layers([ppa.LayerShape("a", 1, 16, 64, vectors=3)], chip("conv_sram"))
+    assert (report.mode, report.passes) == ("pipelined", 1)
+    assert {part.event: part.events for part in report.components}["dram_byte"] == 0
+
+
+def test_pulses_cost_what_they_are_on_the_mean() -> None:
+    """Half of xnor's word lines are driven, and what `tile.activity` says elsewhere."""
+    layers = [ppa.LayerShape("a", 1, 8, 64)]
+    lines = {}
+    for share in (None, 1.0, 0.25):
+        report = ppa.estimate_layers(
+            layers, chip("xnor_rram"), costs=changed(costs("xnor_rram"), activity=share)
+        )
+        lines[share] = report.rows[0].energy_aJ["word_lines"]
+    assert lines[None] * 2 == pytest.approx(lines[1.0], abs=2)
+    assert lines[0.25] * 4 == pytest.approx(lines[1.0], abs=4)
+    peak = ppa.peak(chip("xnor_rram"), changed(costs("xnor_rram"), activity=1.0))
+    halves = {row.component: row.power_mW for row in ppa.peak(chip("xnor_rram")).rows}
+    assert halves["array"] * 2 == pytest.approx({r.component: r.power_mW for r in peak.rows}["array"])
 
 
 def test_what_no_component_accounts_for_is_listed() -> None:
@@ -204,6 +260,7 @@ def test_text_and_table() -> None:
     report = isaac()
     text = str(report)
     assert "adc takes" in text
+    assert "x adc of 1.56 pJ" in text
     assert "1 MAC = 2 operations of 16 x 16 bits" in " ".join(text.split())
     assert list(report.frame()["layer"]) == ["conv1", "conv2", "fc", "(always on)"]
 

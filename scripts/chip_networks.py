@@ -1,0 +1,211 @@
+"""The small networks of `chips.py`, trained on MNIST in a few minutes of one core, with binary weights where
+a chip has them.
+
+Trained as plain torch modules: the float weights are replaced by their signs times their mean magnitude in
+the forward pass, and gradients pass straight through. What `chips.py` converts holds the float weights, from
+which chips take the same signs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from imcsim import zoo
+from imcsim.progress import progress
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with the images it is tested and calibrated on.
+
+    Attributes:
+        name: what it is.
+        data: what it was trained and is tested on.
+        model: in eval mode, for `imcsim.convert`.
+        reference: computes in torch what an ideal chip computes, but for the bits of inputs.
+        test: batches of images and labels.
+        calibration: training images.
+    """
+
+    name: str
+    data: str
+    model: nn.Module
+    reference: nn.Module
+    test: list[tuple[Tensor, Tensor]]
+    calibration: Tensor
+
+
+class Sign(nn.Hardtanh):
+    """1 where x > 0, else -1; the gradient is hardtanh's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _hard(super().forward(x), torch.where(x > 0, 1.0, -1.0))
+
+
+class Step(nn.Hardtanh):
+    """1 where x > 0, else 0; the gradient is that of hardtanh over 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _hard(super().forward(x) / 2, torch.where(x > 0, 1.0, 0.0))
+
+
+def _hard(soft: Tensor, hard: Tensor) -> Tensor:
+    return soft + (hard - soft).detach()
+
+
+class BinaryWeights(nn.Module):
+    """A network run with its matrices' weights binarized: sign times mean magnitude, straight through."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        binary = {
+            f"{name}.weight": _hard(
+                m.weight.clamp(-1, 1), torch.where(m.weight > 0, 1.0, -1.0) * m.weight.abs().mean()
+            )
+            for name, m in self.network.named_modules()
+            if isinstance(m, nn.Linear | nn.Conv2d)
+        }
+        return torch.func.functional_call(self.network, binary, (x,))
+
+
+def mlp(activation: Callable[[], nn.Module], hidden: int = 512) -> nn.Sequential:
+    """784 inputs, two hidden layers, BatchNorm after each matrix."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        activation(),
+        nn.Linear(hidden, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        activation(),
+        nn.Linear(hidden, 10, bias=False),
+        nn.BatchNorm1d(10),
+    )
+
+
+def lenet() -> nn.Sequential:
+    """LeNet-5 with BatchNorm, for binary weights and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120, bias=False),
+        nn.BatchNorm1d(120),
+        nn.ReLU(),
+        nn.Linear(120, 84, bias=False),
+        nn.BatchNorm1d(84),
+        nn.ReLU(),
+        nn.Linear(84, 10, bias=False),
+        nn.BatchNorm1d(10),
+    )
+
+
+def yao() -> nn.Sequential:
+    """The network of P. Yao et al., Nature 577, 2020: convolutions of 8 and 12 kernels, 192 x 10."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(3, ceil_mode=True),
+        nn.Conv2d(8, 12, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.Flatten(),
+        nn.Linear(192, 10),
+    )
+
+
+def deployed(network: nn.Module) -> nn.Module:
+    """The network with plain hardtanh where it was trained with signs, which chips of 1-bit inputs take."""
+    layers = [nn.Hardtanh() if isinstance(m, Sign | Step) else m for m in network.children()]
+    return nn.Sequential(*layers).eval()
+
+
+def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, label: str) -> nn.Module:
+    """Adam, batches of 100, a cosine of the rate; seed 0, images in one order an epoch."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    order = torch.Generator().manual_seed(0)
+    model.train()
+    for _ in progress(range(epochs), f"training {label}"):
+        for rows in torch.randperm(len(images), generator=order).split(100):
+            if len(rows) < 2:
+                continue
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[rows]), labels[rows]).backward()
+            optimizer.step()
+        schedule.step()
+    return model.eval()
+
+
+def networks(folder: Path | None, n: int, epochs: int) -> dict[str, Callable[[], Trained]]:
+    """The networks by name, each trained when it is first asked for.
+
+    Args:
+        folder: of the whole MNIST; None: the 2,000 training images in the package.
+        n: test images.
+        epochs: of training on the whole set; five times as many on the subset.
+    """
+    images, labels, test, of = _mnist(folder, n)
+    epochs = epochs if folder is not None else 5 * epochs
+
+    def make(
+        name: str, build: Callable[[], nn.Module], binary: bool, prepare: Callable[[Tensor], Tensor]
+    ) -> Any:
+        def run() -> Trained:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                network = build()
+            model = BinaryWeights(network) if binary else network
+            train(model, prepare(images), labels, epochs, name)
+            batches = [(prepare(x), y) for x, y in zoo.batches(*test, 250)]
+            return Trained(name, of, deployed(network), model, batches, prepare(images[:512]))
+
+        return run
+
+    def signs(x: Tensor) -> Tensor:
+        return torch.where(x > 0.5, 1.0, -1.0)
+
+    def steps(x: Tensor) -> Tensor:
+        return torch.where(x > 0.5, 1.0, 0.0)
+
+    def grey(x: Tensor) -> Tensor:
+        return x
+
+    return {
+        "binary MLP": make("binary MLP", lambda: mlp(Sign), True, signs),
+        "binary MLP, neurons 1 and 0": make("binary MLP, neurons 1 and 0", lambda: mlp(Step), True, steps),
+        "LeNet-5, binary weights": make("LeNet-5, binary weights", lenet, True, grey),
+        "Yao's CNN": make("Yao's CNN", yao, False, grey),
+    }
+
+
+def _mnist(folder: Path | None, n: int) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor], str]:
+    """Training images, labels, the test set and what it is; images from 0 (black) to 1."""
+    if folder is None:
+        images, labels = zoo.mnist_subset(normalise=None, train=True)
+        test = zoo.mnist_subset(min(n, 1000), normalise=None)
+    else:
+        images, labels = zoo.load_folder("mnist", folder, train=True, normalise=None)
+        test = zoo.load_folder("mnist", folder, n=n, normalise=None)
+    of = f"MNIST, trained on {len(images):,} images"
+    return _unit(images), labels, (_unit(test[0]), test[1]), of
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255

@@ -1,0 +1,65 @@
+"""scripts/chips.py and scripts/survey_plot.py: they run, and their pages say what their records say."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import imcsim
+from imcsim import presets
+from imcsim.results import between_markers, read_record
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture
+def script(request, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module(request.param)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["chips"], indirect=True)
+def test_the_table_of_chips_runs(script, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["chips.py", "--quick", "--out", str(tmp_path)])
+    script.main()
+    record = read_record(tmp_path / "results" / "chips.json")
+    assert [row["preset"] for row in record.rows] == list(script.QUICK)
+    printed = capsys.readouterr().out
+    assert all(table in printed for table in script.tables(record).values())
+    for row in record.rows:
+        assert row["n"] == 50
+        assert len(row["noisy"]) == len(record.seeds)
+        assert row["energy_J"] > 0
+
+
+@pytest.mark.parametrize("script", ["chips"], indirect=True)
+def test_the_page_of_chips_says_what_the_record_says(script) -> None:
+    record = read_record(DOCS / "results" / "chips.json")
+    page = (DOCS / "chips" / "index.md").read_text(encoding="utf-8")
+    for marker, table in script.tables(record).items():
+        assert between_markers(page, marker) == table
+    assert "--quick" not in record.command
+    assert sorted(row["preset"] for row in record.rows) == presets.available()
+    for row in record.rows:
+        peak = imcsim.load_hardware(row["preset"]).peak()
+        assert row["peak_gops_per_watt"] == pytest.approx(peak.gops_per_watt)
+        assert row["calibrated"] == list(peak.calibrated_parts)
+
+
+@pytest.mark.parametrize("script", ["survey_plot"], indirect=True)
+def test_the_survey_is_drawn_and_its_page_says_what_the_data_say(script, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["survey_plot.py", "--out", str(tmp_path)])
+    script.main()
+    assert (tmp_path / "images" / "survey.png").stat().st_size > 10_000
+    record = read_record(DOCS / "results" / "survey.json")
+    for row, now in zip(record.rows, read_record(tmp_path / "results" / "survey.json").rows, strict=True):
+        assert now["key"] == row["key"]
+        assert now["gops_per_watt"] == pytest.approx(row["gops_per_watt"])
+    page = (DOCS / "survey.md").read_text(encoding="utf-8")
+    assert between_markers(page, "corrections") == script.corrections()
+    assert between_markers(page, "designs") == script.designs()
