@@ -45,8 +45,16 @@ class CircuitError(ImcsimError, ValueError):
     """A circuit function got values it cannot solve."""
 
 
+class StudyError(ImcsimError, ValueError):
+    """A study is described wrongly, or a worker of it was lost."""
+
+
 class DataError(ImcsimError, ValueError):
     """A data file or a data set is not what it should be."""
+
+
+class MissingPackageError(ImcsimError, ImportError):
+    """An optional package that a function needs is not installed."""
 
 
 class FileMissingError(ImcsimError, FileNotFoundError):
