@@ -17,6 +17,7 @@ from imcsim import zoo
 from imcsim.convert import arrays
 from imcsim.devices import DeviceValidityWarning
 from imcsim.hardware import Hardware
+from imcsim.train import Fidelity
 
 SERIAL = Hardware.model_validate(
     {
@@ -50,7 +51,8 @@ class Case:
         bounds: work -> the most that its time over plain torch's may be; None: timed without a bound.
         others: work -> what the fastest published simulator that does the same takes, if any.
         engine: forced, or auto.
-        step: time a training step (forward, backward, a change of every weight) in place of a forward pass.
+        step: time a training step (forward, backward, a change of every weight) in place of a forward pass,
+            with chips injected in this fidelity.
         signed: inputs of both signs.
         against: another case in place of plain torch.
     """
@@ -60,7 +62,7 @@ class Case:
     bounds: Mapping[str, float | None]
     others: Mapping[str, float] = field(default_factory=dict)
     engine: str = "auto"
-    step: bool = False
+    step: Fidelity | None = None
     signed: bool = False
     against: str | None = None
 
@@ -120,11 +122,28 @@ CASES: dict[str, Case] = {
     "isaac_auto": Case("16 x 8, 8-bit ADC (ISAAC), as planned", _ISAAC, {"conv": None}),
     "xnor": Case("binary XNOR, 3-bit sense amplifier", imcsim.load_hardware("xnor_rram"), {"conv": 1.5}),
     "training": Case(
-        "training step, 8 x 4, 8-bit ADC as noise",
-        SERIAL,
+        "training step, 8 x 4, 6-bit ADC as noise",
+        SERIAL.replace({"adc.bits": 6}),
         {"conv": 3.0, "resnet20": 3.0},
-        engine="statistical",
-        step=True,
+        step="statistical",
+    ),
+    "training_programmed": Case(
+        "training step, programming error and 8-bit ADC as noise",
+        _CURRENTS,
+        {"conv": 3.0, "resnet20": 3.0},
+        step="statistical",
+    ),
+    "training_reads": Case(
+        "training step, a card's programming error, read noise and 8-bit ADC as noise",
+        SERIAL.replace({"device.card": "pcm_gst"}),
+        {"conv": 3.0, "resnet20": 3.0},
+        step="statistical",
+    ),
+    "training_exact": Case(
+        "training step, programmed, 8-bit ADC, exact chips",
+        _CURRENTS,
+        {"conv": None, "resnet20": None},
+        step="exact",
     ),
     "levels_signed": Case("ideal levels, signed pulses", SERIAL, {"conv": 10.0}, engine="table", signed=True),
     "currents_signed": Case("programmed, signed pulses", _CURRENTS, {"conv": 20.0}, signed=True),
@@ -243,9 +262,12 @@ def _run(model: nn.Module, x: Tensor) -> Tensor:
     return model(x)
 
 
-def trainer(model: nn.Module, x: Tensor) -> Callable[[], None]:
+def trainer(model: nn.Module, x: Tensor, fidelity: Fidelity | None = None) -> Callable[[], None]:
     """A step on a copy of the model: forward, backward to weights and a layer's input, new weights."""
     model = copy.deepcopy(model).train()
+    if fidelity is not None:
+        imcsim.train.measure_conversions(model, [x])
+        imcsim.train.inject(model, fidelity)
     x = x.detach().clone().requires_grad_(isinstance(model, nn.Conv2d))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 

@@ -71,8 +71,10 @@ def ratios(
 def _ratio(part: str, key: str, case: Case, name: str, bound: float | None, *, quick: bool) -> Row:
     job = work_of(case, name, quick=quick)
     sim = chip_of(key, name, quick=quick)
-    make = trainer if case.step else runner
-    ours, plain = make(sim, job.x), make(job.model, job.x)
+    if case.step is None:
+        ours, plain = runner(sim, job.x), runner(job.model, job.x)
+    else:
+        ours, plain = trainer(sim, job.x, case.step), trainer(job.model, job.x)
     if case.against is not None:
         plain = runner(chip_of(case.against, name, quick=quick), job.x)
     row: Row = {
@@ -85,7 +87,7 @@ def _ratio(part: str, key: str, case: Case, name: str, bound: float | None, *, q
         **compare(plain, ours, seconds=0.0 if quick else SECONDS[name]),
         "bound": bound,
         "others": case.others.get(name),
-        "engines": engines_of(sim),
+        "engines": [f"training, {case.step}"] if case.step else engines_of(sim),
         "plan_bytes": plan_bytes(sim),
         "hardware": key,
     }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, quant, zoo
+from imcsim import circuits, devices, ppa, quant, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
+from imcsim.diagnose import diagnose
 from imcsim.errors import ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.hardware import Hardware
@@ -27,6 +28,7 @@ __all__ = [
     "circuits",
     "convert",
     "devices",
+    "diagnose",
     "estimate",
     "evaluate",
     "load",
@@ -37,5 +39,6 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "train",
     "zoo",
 ]

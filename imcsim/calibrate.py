@@ -52,30 +52,67 @@ def calibrate(
     if not 0 < percentile <= 100:
         raise CalibrationError(f"percentile = {percentile!r} is not above 0 and at most 100")
     layers = arrays(sim)
-    held = iterate(batches, "calibrate")
-    if not held:
-        raise CalibrationError("calibrate got no batches; give at least one, a few hundred samples are usual")
-    if forward is None and not any(batch_input(batch).numel() for batch in held):
-        raise CalibrationError("calibrate got batches without a sample; a few hundred samples are usual")
+    held = _held(batches, forward, "calibrate")
     with evaluation_mode(sim):
         _run(sim, held, forward, {array: _InputRange(array).see for _, array in layers}, "input ranges")
-        for layer, array in layers:
-            array.sync(layer.weight)
-        converting = [(layer, array) for layer, array in layers if array.hardware.adc is not None]
-        if converting:
-            seen = {array: Currents(layer, array, len(held)) for layer, array in converting}
-            _run(
-                sim,
-                held,
-                forward,
-                {array: currents.see for array, currents in seen.items()},
-                "converter ranges",
-            )
-            for array, currents in seen.items():
-                if array.hardware.adc is not None and array.hardware.adc.range == "calibrated":
-                    array.adc_high = currents.choose(criterion, percentile, power_of_two)
-                array.conversion_errors = currents.conversion_errors()
-                array.forget_plans()
+        for array, currents in _currents(sim, held, forward, written=None).items():
+            if array.hardware.adc is not None and array.hardware.adc.range == "calibrated":
+                array.adc_high = currents.choose(criterion, percentile, power_of_two)
+            if array.hardware.adc is not None and array.hardware.adc.spacing == "kmeans":
+                array.adc_values = currents.learn(array.hardware.adc.codes)
+            array.conversion_errors = currents.conversion_errors()
+            array.forget_plans()
+
+
+@torch.no_grad()
+def measure_conversions(sim: nn.Module, batches: Iterable[Any], forward: Forward | None = None) -> None:
+    """Measure anew what conversions lose, at the ranges as they are and on the arrays as written.
+
+    Training with converters as noise takes its variance from there; see `imcsim.train`.
+
+    Args:
+        sim: a converted and calibrated model.
+        batches: as for `calibrate`.
+        forward: as for `calibrate`.
+
+    Raises:
+        CalibrationError: the model was not calibrated, no batches, or a layer that was never reached.
+        InputError: a batch of an unknown kind.
+    """
+    held = _held(batches, forward, "measure_conversions")
+    with evaluation_mode(sim):
+        for array, currents in _currents(sim, held, forward, written=True).items():
+            array.conversion_errors = currents.conversion_errors()
+            array.forget_plans()
+
+
+def _held(batches: Iterable[Any], forward: Forward | None, what: str) -> list[Any]:
+    held = iterate(batches, what)
+    if not held:
+        raise CalibrationError(f"{what} got no batches; give at least one, a few hundred samples are usual")
+    if forward is None and not any(batch_input(batch).numel() for batch in held):
+        raise CalibrationError(f"{what} got batches without a sample; a few hundred samples are usual")
+    return held
+
+
+def _currents(
+    sim: nn.Module, held: list[Any], forward: Forward | None, *, written: bool | None
+) -> dict[CrossbarArray, Currents]:
+    """Column currents of every layer with converters, on written cells; None: if the user wrote them."""
+    layers = arrays(sim)
+    for layer, array in layers:
+        array.sync(layer.weight)
+    seen = {
+        array: Currents(
+            layer, array, len(held), written=array.programmed_by_user if written is None else written
+        )
+        for layer, array in layers
+        if array.hardware.adc is not None
+    }
+    if seen:
+        observers = {array: currents.see for array, currents in seen.items()}
+        _run(sim, held, forward, observers, "converter ranges")
+    return seen
 
 
 def _run(

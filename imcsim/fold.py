@@ -61,10 +61,29 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             f"fold_batchnorm=True needs torch.fx to trace the model, which failed: {error}; convert "
             "without folding, or make forward traceable"
         ) from error
+    for layer_name, norm_name in norm_pairs(model, graph):
+        layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
+        if isinstance(layer, _LAYERS) and norm.running_mean is not None:
+            _fold_pair(layer, norm)
+            model.set_submodule(norm_name, FoldedBatchNorm())
+    return model
+
+
+def norm_pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
+    """Modules that a BatchNorm directly follows, both called once and nothing else using what is between.
+
+    Args:
+        model: the model.
+        graph: its trace.
+
+    Returns:
+        Names of the module and of its BatchNorm.
+    """
     calls: dict[str, int] = {}
     for node in graph.nodes:
         if node.op == "call_module":
             calls[str(node.target)] = calls.get(str(node.target), 0) + 1
+    pairs = []
     for node in graph.nodes:
         if node.op != "call_module" or not node.args or not isinstance(node.args[0], fx.Node):
             continue
@@ -72,12 +91,9 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
         norm = model.get_submodule(str(node.target))
         if not isinstance(norm, _NORMS) or source.op != "call_module" or len(source.users) > 1:
             continue
-        layer = model.get_submodule(str(source.target))
-        once = calls[str(node.target)] == 1 and calls[str(source.target)] == 1
-        if isinstance(layer, _LAYERS) and once and norm.running_mean is not None:
-            _fold_pair(layer, norm)
-            model.set_submodule(str(node.target), FoldedBatchNorm())
-    return model
+        if calls[str(node.target)] == 1 and calls[str(source.target)] == 1:
+            pairs.append((str(source.target), str(node.target)))
+    return pairs
 
 
 def _fold_pair(layer: Any, norm: Any) -> None:

@@ -16,33 +16,18 @@ import tomli_w
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from imcsim.adc_table import Adc
 from imcsim.costs import Component, Tile
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
+from imcsim.schema import Table, tuple_if_list
 
 MAX_BITS = 16
 """Widest weight or input code: products and sums stay exact in float64."""
-
-
-def _tuple_if_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-class Table(BaseModel):
-    """A table of the description: frozen, strict types, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise HardwareError(
-            f"a hardware description is frozen, but {name} = {value!r} was assigned; make a changed copy "
-            "with Hardware.replace"
-        )
 
 
 class CardProgramming(Table):
@@ -100,6 +85,12 @@ class Array(Table):
     readout: Literal["current", "charge", "divider", "digital"] = "current"
     word_line_ohm: float = Field(0.0, ge=0, description="resistance of one wire segment")
     bit_line_ohm: float = Field(0.0, ge=0)
+    column_clamp: float | None = Field(
+        None,
+        gt=0,
+        description="largest current that the sensing circuit passes on, in units of one cell at g_max with "
+        "its input fully on; of a pair with analog subtraction, largest difference",
+    )
 
     @property
     def active(self) -> int:
@@ -117,7 +108,7 @@ class Weights(Table):
     cell_bits: Annotated[
         Annotated[int, Field(ge=1, le=MAX_BITS)]
         | Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_BITS)], ...], Field(min_length=1)],
-        BeforeValidator(_tuple_if_list),
+        BeforeValidator(tuple_if_list),
     ] = Field(2, description="bits a cell; or a list, widths of the slices from the least significant")
     encoding: Encoding = "differential"
     sided: Literal["one", "two"] = "one"
@@ -198,9 +189,28 @@ class Inputs(Table):
     signed: Literal["auto"] | bool = "auto"
     signed_encoding: Literal["sign_magnitude", "twos_complement", "offset"] = "sign_magnitude"
     range: Literal["calibrated", "dynamic"] | Annotated[float, Field(gt=0)] = "calibrated"
+    dac_inl_lsb: Annotated[tuple[float, ...] | None, BeforeValidator(tuple_if_list)] = Field(
+        None, description="what each digit, from 0, drives beyond itself, in digits; the first is 0"
+    )
+    dac_offset_lsb: float = Field(
+        0.0, ge=0, description="standard deviation over word lines of a constant drive, in digits"
+    )
+    dac_noise_lsb: float = Field(0.0, ge=0, description="rms of each pulse's drive, in digits")
+
+    @property
+    def ideal_dac(self) -> bool:
+        """Whether every digit drives exactly itself."""
+        return self.dac_inl_lsb is None and not self.dac_offset_lsb and not self.dac_noise_lsb
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        digits = 1 << self.bits_per_cycle
+        if self.dac_inl_lsb is not None and (len(self.dac_inl_lsb) != digits or self.dac_inl_lsb[0]):
+            raise ValueError(
+                f"dac_inl_lsb = {list(self.dac_inl_lsb)} is not a deviation for each of the {digits} digits "
+                f"of bits_per_cycle = {self.bits_per_cycle} with 0 for digit 0; give {digits} numbers, 0 "
+                "first (dac_offset_lsb moves all digits)"
+            )
         if self.bits_per_cycle > self.bits:
             raise ValueError(
                 f"bits_per_cycle = {self.bits_per_cycle} is more than the input has (bits = {self.bits}); "
@@ -212,62 +222,6 @@ class Inputs(Table):
                 "send; use 'sign_magnitude'"
             )
         return self
-
-
-AdcKind = Literal["auto", "uniform", "symmetric", "sar", "flash", "ramp", "cyclic", "pipeline", "sense_amp"]
-
-
-class Adc(Table):
-    """The converter at the foot of a column."""
-
-    bits: int = Field(8, ge=1, le=32)
-    kind: AdcKind = "auto"
-    range: Annotated[
-        Literal["full", "calibrated"] | tuple[float, float],
-        BeforeValidator(_tuple_if_list),
-    ] = Field(
-        "full",
-        description="full | calibrated | [lo, hi] in units of one cell at g_max with its input fully on",
-    )
-    per: Literal["cycle", "vector"] = "cycle"
-    subtract: Literal["analog", "digital"] = "analog"
-    offset_correction: Literal["digital", "unit_column"] = "digital"
-    columns_per_adc: int = Field(128, ge=1)
-    snap: bool = False
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.kind == "symmetric" and self.bits < 2:
-            raise ValueError(
-                "a symmetric converter has 2^bits - 1 codes, but bits = 1 leaves one; use bits >= 2 or "
-                "kind = 'sense_amp'"
-            )
-        if isinstance(self.range, tuple):
-            lo, hi = self.range
-            if not lo < hi:
-                raise ValueError(f"range = [{lo}, {hi}] is empty; give [lo, hi] with lo < hi")
-            symmetric = self.kind == "symmetric" or (self.kind == "auto" and lo < 0)
-            if symmetric and lo != -hi:
-                raise ValueError(
-                    f"a symmetric converter spans [-hi, hi], but range = [{lo}, {hi}]; give "
-                    f"[{-max(-lo, hi)}, {max(-lo, hi)}] or set kind = 'uniform'"
-                )
-            if symmetric and self.bits < 2:
-                raise ValueError(
-                    "kind = 'auto' with lo < 0 is symmetric, which needs bits >= 2; set adc.kind = "
-                    "'sense_amp' for a 1-bit converter"
-                )
-        return self
-
-
-# What the schema names and the code cannot compute yet; each entry goes when its issue lands.
-_NOT_YET: tuple[tuple[str, frozenset[Any], str], ...] = (
-    (
-        "adc.kind",
-        frozenset({"sar", "flash", "ramp", "cyclic", "pipeline"}),
-        "use 'auto', 'uniform', 'symmetric' or 'sense_amp'",
-    ),
-)
 
 
 class Hardware(Table):
@@ -351,14 +305,7 @@ class Hardware(Table):
                 )
         if adc is not None:
             self._check_adc(adc)
-        for path, values, instead in _NOT_YET:
-            table, field = path.split(".")
-            owner = getattr(self, table)
-            if owner is not None and getattr(owner, field) in values:
-                raise ValueError(
-                    f"{path} = {getattr(owner, field)!r} is part of the schema but this version cannot "
-                    f"compute it; {instead}"
-                )
+        self._check_readout()
         return self
 
     def _check_adc(self, adc: Adc) -> None:
@@ -373,6 +320,21 @@ class Hardware(Table):
                 "adc.offset_correction = 'unit_column' is for encodings 'offset' and 'isaac', but "
                 f"weights.encoding = {encoding!r}; leave it out"
             )
+
+    def _check_readout(self) -> None:
+        array, inputs = self.array, self.inputs
+        if array.readout in ("digital", "divider"):
+            for name, on in (
+                ("array.column_clamp", array.column_clamp is not None),
+                ("inputs.dac_inl_lsb", inputs.dac_inl_lsb is not None),
+                ("inputs.dac_offset_lsb", inputs.dac_offset_lsb > 0),
+                ("inputs.dac_noise_lsb", inputs.dac_noise_lsb > 0),
+            ):
+                if on:
+                    raise ValueError(
+                        f"{name} is for column currents, but array.readout = {array.readout!r}; leave it out "
+                        "or set array.readout to 'current' or 'charge'"
+                    )
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

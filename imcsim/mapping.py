@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from imcsim.hardware import Hardware
 from imcsim.nn.array import CrossbarArray
-from imcsim.nn.readout import array_rows, weight_slicing
+from imcsim.nn.layout import layout
 
 
 @dataclass(frozen=True)
@@ -50,36 +50,21 @@ def place(
     Returns:
         The placement.
     """
-    slices = weight_slicing(hardware)
-    blocks = array_rows(hardware, inputs)
-    rows = blocks[-1][1]
-    side = 2 if slices.paired else 1
-    apart = 1
-    per_output = len(slices.widths) * side
-    if hardware.weights.placement == "separate":
-        apart *= len(slices.widths)
-        per_output //= len(slices.widths)
-    if slices.paired and hardware.weights.pair == "arrays":
-        apart *= 2
-        per_output //= 2
-    usable = hardware.array.cols - unit_column
-    columns = outputs * per_output
-    column_blocks = -(-columns // max(usable, 1))
-    groups_per_array = 1
-    if groups > 1 and len(blocks) == 1 and column_blocks == 1:
-        groups_per_array = max(1, hardware.array.rows // rows) * max(1, usable // columns)
-    sets = -(-groups // groups_per_array)
-    arrays = sets * len(blocks) * column_blocks * apart
-    cells = groups * rows * columns * apart + (arrays // len(blocks) * rows if unit_column else 0)
-    stacked = min(groups, max(1, hardware.array.rows // rows)) if groups_per_array > 1 else 1
-    used_columns = (-(-groups // stacked) if groups_per_array > 1 else groups) * columns * len(blocks) * apart
+    where = layout(hardware, groups, outputs, inputs, unit_column=unit_column)
+    sets = -(-groups // where.groups_per_array)
+    arrays = sets * where.row_blocks * where.column_blocks * where.apart
+    cells = groups * where.rows * where.columns * where.apart
+    if unit_column:
+        cells += arrays // where.row_blocks * where.rows
+    side_by_side = -(-groups // where.stacked)
+    used_columns = side_by_side * where.columns * where.row_blocks * where.apart
     used_columns += arrays if unit_column else 0
     total = arrays * hardware.array.rows * hardware.array.cols
     return Placement(
         arrays=arrays,
-        row_blocks=len(blocks),
-        column_blocks=column_blocks,
-        groups_per_array=groups_per_array,
+        row_blocks=where.row_blocks,
+        column_blocks=where.column_blocks,
+        groups_per_array=where.groups_per_array,
         cells=cells,
         idle_columns=arrays * hardware.array.cols - used_columns,
         utilisation=cells / total,

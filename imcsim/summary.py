@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from imcsim.adc_table import CIRCUITS, Adc
 from imcsim.convert import arrays, digital_layers, join, named_layers
 from imcsim.errors import CalibrationError
 from imcsim.hardware import Hardware
 from imcsim.mapping import placement_of
 from imcsim.nn import CrossbarLayer, CrossbarMatrices
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.periphery import periphery_effects
 from imcsim.nn.wiring import has_wires
 
 
@@ -131,7 +133,7 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
     except CalibrationError:
         engine, reason = "", "not calibrated yet"
     slices = array.slicing
-    adc = "ideal converter" if hardware.adc is None else f"{hardware.adc.bits}-bit ADC"
+    adc = "ideal converter" if hardware.adc is None else f"{hardware.adc.bits}-bit {_kind(hardware.adc)}"
     groups, outputs, inputs = weight.shape
     widths = "/".join(str(width) for width in sorted(set(slices.widths)))
     return LayerSummary(
@@ -149,6 +151,12 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
     )
 
 
+def _kind(adc: Adc) -> str:
+    """Name of a converter: its circuit, where it is one."""
+    circuits = {"sar": "SAR ADC", "integrate_fire": "integrate-and-fire converter"}
+    return circuits.get(adc.kind, f"{adc.kind} ADC" if adc.kind in CIRCUITS else "ADC")
+
+
 def _circuit_effects(array: CrossbarArray) -> list[str]:
     """Names of the effects around the cells that are on."""
     chip = array.hardware.array
@@ -161,6 +169,7 @@ def _circuit_effects(array: CrossbarArray) -> list[str]:
             out.append("gate inputs (approximated by the map at half the word lines on)")
     if chip.readout != "current":
         out.append(f"{chip.readout} readout")
+    out += periphery_effects(array.hardware)
     if array.seconds:
         out.append(f"aged {array.seconds:g} s")
     if array.compensation is not None:
@@ -173,9 +182,9 @@ def _range_warnings(hardware: Hardware) -> list[str]:
     if adc is None or not isinstance(adc.range, tuple) or adc.kind == "sense_amp":
         return []
     lo, hi = adc.range
-    codes = (1 << adc.bits) - 1
+    codes = adc.codes - 1
     zero = -lo * codes / (hi - lo)
-    if adc.kind == "uniform" or (adc.kind == "auto" and lo >= 0):
+    if adc.kind == "uniform" or (adc.kind != "symmetric" and lo >= 0):
         if not zero.is_integer():
             return [
                 f"zero lies between two codes of adc.range = [{lo:g}, {hi:g}]: every idle column reads as "

@@ -48,6 +48,7 @@ def error_of(*arguments: str) -> str:
         [],
         ["evaluate"],
         ["estimate"],
+        ["report"],
         ["presets"],
         ["presets", "list"],
         ["presets", "show"],
@@ -332,3 +333,18 @@ def test_links_of_the_documentation_lead_somewhere() -> None:
         if not link.startswith("http") and not link.endswith(".png") and not (file.parent / link).exists()
     ]
     assert missing == []
+
+
+# ---- report
+
+
+def test_report_writes_one_file_and_says_what_costs_most(tmp_path) -> None:
+    file = tmp_path / "chip.html"
+    said = json.loads(
+        good("report", "--model", "resnet8", "--images", "8", *EIGHT_BITS, "--out", str(file), "--json")
+    )
+    assert said["file"] == str(file)
+    assert said["diagnosis"]["culprit"] in file.read_text(encoding="utf-8")
+    assert "does not exist" in error_of(
+        "report", "--model", "resnet8", "--images", "8", *EIGHT_BITS, "--out", str(tmp_path / "no" / "r.html")
+    )

@@ -1,4 +1,4 @@
-"""The command line: `imcsim evaluate | estimate | presets | devices`.
+"""The command line: `imcsim evaluate | estimate | report | presets | devices`.
 
 Bad input ends with exit code 2 and one line on stderr. With `--json` a command prints one JSON document on
 stdout; numbers that JSON does not have are strings there ("inf").
@@ -16,6 +16,7 @@ import imcsim
 from imcsim.cli import devices, presets
 from imcsim.cli.estimate import estimate
 from imcsim.cli.evaluate import evaluate
+from imcsim.cli.report import report
 from imcsim.errors import ImcsimError
 
 BAD_INPUT = 2
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.command("evaluate")(evaluate)
 app.command("estimate")(estimate)
+app.command("report")(report)
 app.add_typer(presets.app, name="presets")
 app.add_typer(devices.app, name="devices")
 

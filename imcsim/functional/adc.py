@@ -7,12 +7,15 @@ with its input at digit 1. A converter is an affine map from levels to codes, ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from imcsim.errors import HardwareError
+
+FINER = 1 << 16
+"""Steps of a converter that only clips, in one of the real one's; its rounding is 96 dB below."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,14 @@ def convert(levels: Tensor, converter: Converter) -> Tensor:
     return code.clamp(0, converter.top) - converter.zero
 
 
-def ranged_converter(kind: str, bits: int, low: float, high: float, *, literal: bool = False) -> Converter:
+def read_back(levels: Tensor, converter: Converter) -> Tensor:
+    """What currents are taken for: ``step (code - origin)``. Shapes: levels (*any), float64; the same."""
+    return (convert(levels, converter) + converter.residue) * converter.step
+
+
+def ranged_converter(
+    kind: str, bits: int, low: float, high: float, *, literal: bool = False, codes: int | None = None
+) -> Converter:
     """A converter of the given kind on a range.
 
     uniform: ``2^bits`` codes on [low, high]; with ``low < 0`` and not `literal`, zero is kept a code:
@@ -95,11 +105,14 @@ def ranged_converter(kind: str, bits: int, low: float, high: float, *, literal: 
     converter; a current at a reference counts as above it.
 
     Args:
-        kind: auto (symmetric if low < 0, else uniform), uniform, symmetric or sense_amp.
+        kind: auto (symmetric if low < 0, else uniform), uniform, symmetric or sense_amp; a circuit (sar,
+            flash, ramp, cyclic, pipeline, integrate_fire) quantizes as auto.
         bits: resolution.
         low: lower end in levels.
         high: upper end in levels, above `low`.
         literal: the range is the user's and is not moved.
+        codes: how many where not 2^bits (a flash converter of 11 levels); a symmetric converter takes the odd
+            number at or below it.
 
     Returns:
         The converter.
@@ -107,17 +120,20 @@ def ranged_converter(kind: str, bits: int, low: float, high: float, *, literal: 
     Raises:
         HardwareError: one bit for a symmetric converter.
     """
-    kind = _resolve(kind, bits, low)
+    codes = 1 << bits if codes is None else codes
+    kind = _resolve(kind, codes, low)
     if kind == "symmetric":
-        half = (1 << (bits - 1)) - 1
+        half = (codes - 1) // 2
         return Converter(half, max(-low, high), half, 2 * half)
-    top = (1 << bits) - 1
+    top = codes - 1
     if kind == "uniform" and low < 0 and not literal:
-        return Converter(top, high - low, 1 << (bits - 1), top)
+        return Converter(top, high - low, codes // 2, top)
     return Converter(top, high - low, -low * top / (high - low), top, ties_up=kind == "sense_amp")
 
 
-def level_converter(kind: str, bits: int, low: float, high: float) -> Converter | None:
+def level_converter(
+    kind: str, bits: int, low: float, high: float, codes: int | None = None
+) -> Converter | None:
     """A converter whose LSB is exactly one level, if its codes reach from `low` to `high`.
 
     Args:
@@ -125,6 +141,7 @@ def level_converter(kind: str, bits: int, low: float, high: float) -> Converter 
         bits: resolution.
         low: the lowest current that can occur, in levels.
         high: the highest.
+        codes: as for `ranged_converter`.
 
     Returns:
         The converter, or None where the codes do not suffice.
@@ -132,24 +149,42 @@ def level_converter(kind: str, bits: int, low: float, high: float) -> Converter 
     Raises:
         HardwareError: one bit for a symmetric converter.
     """
-    kind = _resolve(kind, bits, low)
-    top = (1 << bits) - 1
+    codes = 1 << bits if codes is None else codes
+    kind = _resolve(kind, codes, low)
+    top = codes - 1
     if kind == "symmetric":
-        origin, top = top >> 1, top - 1
+        origin = top // 2
+        top = 2 * origin
     else:
-        origin = 1 << (bits - 1) if low < 0 else 0
+        origin = codes // 2 if low < 0 else 0
     if low + origin < 0 or high + origin > top:
         return None
     return Converter(1, 1, origin, top, ties_up=kind == "sense_amp")
 
 
-def _resolve(kind: str, bits: int, low: float) -> str:
-    if kind == "auto":
+def finer(converter: Converter) -> Converter:
+    """A converter of the same range whose steps are `FINER` times smaller: it clips, and hardly rounds.
+
+    Args:
+        converter: the converter.
+
+    Returns:
+        The finer one.
+    """
+    return replace(
+        converter,
+        num=converter.num * FINER,
+        origin=converter.origin * FINER,
+        top=converter.top * FINER,
+    )
+
+
+def _resolve(kind: str, codes: int, low: float) -> str:
+    if kind not in ("uniform", "symmetric", "sense_amp"):
         kind = "symmetric" if low < 0 else "uniform"
-    if kind == "symmetric" and bits < 2:
+    if kind == "symmetric" and codes < 3:
         raise HardwareError(
-            "adc.bits = 1 leaves a symmetric converter (adc.kind = 'auto' with currents of both signs) a "
-            "single code; "
-            "use adc.bits >= 2, or adc.kind = 'sense_amp' for a comparator"
+            "adc.bits = 1 leaves a symmetric converter (adc.kind = 'auto', or a circuit, with currents of "
+            "both signs) a single code; use adc.bits >= 2, or adc.kind = 'sense_amp' for a comparator"
         )
     return kind

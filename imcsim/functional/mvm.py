@@ -5,12 +5,14 @@ Pulses in, column currents, codes, shift-and-add, sum over reads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from imcsim.functional.adc import Converter, convert
+from imcsim.functional.bank import Bank, read_out
 from imcsim.functional.dac import PulseTrain, digits, drive_of
 from imcsim.functional.noise import ReadStream
 
@@ -38,6 +40,9 @@ class Columns:
         divider_lines: inputs of one array where pairs of rows pull a bit line up and down: the column gives
             ``divider_lines up / (up + down)``, and the digital side scales it by the inputs that were driven.
         pull_down: strength of a pull-down over that of a pull-up.
+        clamp: largest magnitudes of current that the streams' sensing circuits pass on, in levels; None: any.
+        pedestal: (reads, groups, streams, outputs) current of the word lines' offsets, at every conversion.
+        line_noise: rms of what a pulse drives, in digits.
     """
 
     cells: Tensor
@@ -49,6 +54,18 @@ class Columns:
     saturation: tuple[float, ...] | None = None
     divider_lines: int | None = None
     pull_down: float = 1.0
+    clamp: tuple[float, ...] | None = None
+    pedestal: Tensor | None = None
+    line_noise: float = 0.0
+
+    @property
+    def disturbed(self) -> str | None:
+        """What, around cells and converters, keeps a column from being the sum of its ideal pulses."""
+        if self.clamp is not None:
+            return "column currents are clamped"
+        if self.pedestal is not None or self.line_noise:
+            return "word lines are driven with offset or noise"
+        return None
 
     @property
     def reshapes(self) -> bool:
@@ -64,6 +81,7 @@ def stream_sums(
     snap: tuple[float, ...] | None = None,
     stream: ReadStream | None = None,
     first: int = 0,
+    bank: Bank | None = None,
 ) -> Tensor:
     """Digitised and digitally summed column currents, in units of one integer product.
 
@@ -71,7 +89,8 @@ def stream_sums(
     ``code = ADC(sum_rows digit_t (cell + baseline_q))``; without converters ``step (code - zero)`` is the
     current itself.
     Each conversion sees white read noise of variance ``sum_rows digit_t^2 variance``, the exact distribution
-    of independent cells.
+    of independent cells. Word lines add their offsets' current and the noise of their drive, which all
+    columns share; then the current is clamped. Converters that are not ideal: `imcsim.functional.bank`.
     With `snap` each converted value is first rounded to the nearest whole level above the known baseline:
     ``rint(step (code - origin) - snap_q sum_rows digit)`` replaces ``step (code - zero)``.
 
@@ -86,6 +105,7 @@ def stream_sums(
             rounding; None: no snapping.
         stream: where read noise is drawn from; None: there is none.
         first: index of the first vector in the batch, for the draws.
+        bank: the converters that are not ideal; None: they are.
 
     Returns:
         The sum, before the corrections that `imcsim.functional.correction` describes.
@@ -96,12 +116,17 @@ def stream_sums(
     totals = torch.zeros(len(columns.gains), *out.shape, dtype=torch.float64, device=x_int.device)
     for r, (start, stop) in enumerate(columns.reads):
         normals = read_normals(columns, train, r, stream, first, x_int.shape[1])
+        thermal = conversion_normals(columns, train, bank, r, stream, first, x_int.shape[1])
+        hiss = line_normals(columns, train, r, stream, first, x_int.shape[1])
         for t, (weight, pulse) in enumerate(zip(train.weights, pulses[..., start:stop], strict=True)):
             drive = pulse.sum(-1, keepdim=True)
+            sent = pulse if hiss is None else pulse + columns.line_noise * hiss[:, t].double()
             for q in range(len(columns.gains)):
-                current = pulse @ cells[:, q, start:stop]
+                current = sent @ cells[:, q, start:stop]
                 if columns.baseline[q]:
-                    current = current + columns.baseline[q] * drive
+                    current = current + columns.baseline[q] * sent.sum(-1, keepdim=True)
+                if columns.pedestal is not None:
+                    current = current + columns.pedestal[r, :, q, None]
                 if normals is not None and columns.variance is not None:
                     variance = pulse.square() @ columns.variance[:, q, start:stop].double()
                     current = current + variance.sqrt() * normals[:, t, :, q].double()
@@ -110,8 +135,16 @@ def stream_sums(
                     current = divide(current, down, columns.divider_lines)
                 if columns.saturation is not None:
                     current = saturate(current, columns.saturation[q])
+                if columns.clamp is not None:
+                    current = current.clamp(-columns.clamp[q], columns.clamp[q])
                 converter = None if converters is None else converters[q]
-                code = current if converter is None else convert(current, converter)
+                if converter is None:
+                    code = current
+                elif bank is None:
+                    code = convert(current, converter)
+                else:
+                    noise = None if thermal is None else thermal[:, t, :, q]
+                    code = read_out(current, converter, bank, q, bank.owner[r, :, q, None], noise)
                 if (snap is not None or columns.divider_lines) and converter is not None:
                     code = (code + converter.residue) * converter.step
                 if columns.divider_lines:
@@ -172,7 +205,7 @@ def saturate(current: Tensor, limit: float) -> Tensor:
 def read_normals(
     columns: Columns, train: PulseTrain, read: int, stream: ReadStream | None, start: int, count: int
 ) -> Tensor | None:
-    """Standard normal draws of every conversion of some vectors at one read.
+    """Standard normal draws of every conversion of some vectors at one read: cells' noise.
 
     Shapes: returns (groups, cycles, vectors, streams, outputs) float32.
 
@@ -190,6 +223,43 @@ def read_normals(
     if stream is None or columns.variance is None:
         return None
     groups, streams, _, outputs = columns.cells.shape
-    shape = (count, groups, len(train.weights), streams, outputs)
-    drawn = stream.of_vectors(read, start, count, groups * len(train.weights) * streams * outputs)
-    return torch.from_numpy(drawn).view(shape).permute(1, 2, 0, 3, 4).to(columns.cells.device)
+    return _draws(columns, stream, read, start, count, (groups, len(train.weights), streams, outputs))
+
+
+def conversion_normals(
+    columns: Columns,
+    train: PulseTrain,
+    bank: Bank | None,
+    read: int,
+    stream: ReadStream | None,
+    start: int,
+    count: int,
+) -> Tensor | None:
+    """The same for the converters' own noise. Shapes and arguments: as `read_normals`."""
+    if stream is None or bank is None or not bank.noise:
+        return None
+    groups, streams, _, outputs = columns.cells.shape
+    own = replace(stream, purpose=f"{stream.purpose}, conversion")
+    return _draws(columns, own, read, start, count, (groups, len(train.weights), streams, outputs))
+
+
+def line_normals(
+    columns: Columns, train: PulseTrain, read: int, stream: ReadStream | None, start: int, count: int
+) -> Tensor | None:
+    """The same for the pulses of the word lines of one read.
+
+    Shapes: returns (groups, cycles, vectors, rows) float32; arguments as `read_normals`.
+    """
+    if stream is None or not columns.line_noise:
+        return None
+    rows = columns.reads[read][1] - columns.reads[read][0]
+    own = replace(stream, purpose=f"{stream.purpose}, word lines")
+    return _draws(columns, own, read, start, count, (columns.cells.shape[0], len(train.weights), rows))
+
+
+def _draws(
+    columns: Columns, stream: ReadStream, read: int, start: int, count: int, shape: tuple[int, ...]
+) -> Tensor:
+    """Shapes: shape is (groups, cycles, ...); returns (groups, cycles, vectors, ...)."""
+    drawn = torch.from_numpy(stream.of_vectors(read, start, count, math.prod(shape)))
+    return drawn.view(count, *shape).movedim(0, 2).to(columns.cells.device)

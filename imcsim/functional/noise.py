@@ -82,15 +82,24 @@ class ReadStream:
 
     def _draw(self, counters: list[tuple[int, int, int]], size: int) -> NDArray[np.float32]:
         bits = np.random.Philox(key=_key(self.seed, self.name, self.purpose))
-        state, quantiles = bits.state, _normal_quantiles()
+        state = bits.state
         out = np.empty((len(counters), size), dtype=np.float32)
         for row, counter in zip(out, counters, strict=True):
             state["state"]["counter"] = np.array([0, *counter], dtype=np.uint64)
             state["buffer_pos"] = 4
             bits.state = state
-            drawn = np.asarray(bits.random_raw(-(-size // 4))).view(np.uint16)
-            np.take(quantiles, drawn[:size], out=row, mode="wrap")
+            np.take(_normal_quantiles(), short_numbers(bits, size), out=row, mode="wrap")
         return out
+
+
+def short_numbers(bits: np.random.BitGenerator, size: int) -> NDArray[np.uint16]:
+    """Uniform 16-bit numbers, four to a draw. Shapes: returns (size,)."""
+    return np.asarray(bits.random_raw(-(-size // 4))).view(np.uint16)[:size]
+
+
+def quick_normals(generator: np.random.Generator, size: int) -> NDArray[np.float32]:
+    """Standard normals from 65,536 quantiles, as read noise is drawn. Shapes: returns (size,)."""
+    return np.take(_normal_quantiles(), short_numbers(generator.bit_generator, size), mode="wrap")
 
 
 @lru_cache

@@ -63,7 +63,7 @@ def collapse(job: Job, dtype: torch.dtype) -> Collapsed | str:
     """
     if job.loss is None:
         return _exact_pieces(job.w_int, job.input_top)
-    if job.converters is not None or job.columns.reshapes:
+    if job.converters is not None or job.columns.reshapes or job.columns.disturbed is not None:
         return job.loss
     if job.train.drive is not None:
         return "the cells' I-V bends the input pulses"

@@ -12,6 +12,7 @@ from torch import Tensor
 from imcsim.errors import EngineError
 from imcsim.functional import mvm
 from imcsim.functional.adc import Converter
+from imcsim.functional.bank import Bank
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
@@ -98,7 +99,7 @@ def choose(
         why = (
             "asked for"
             if engine == "matmul"
-            else f"{job.loss or 'no single product'}; no table: {why_not_table}"
+            else "; no table: ".join(dict.fromkeys([job.loss or "no single product", why_not_table or ""]))
         )
         sums = partial(matmul.stream_sums, integer_cells=job.integer_cells)
         return Choice("matmul", why, _serial(job, sums), nbytes=_bytes(job.columns.cells))
@@ -113,6 +114,10 @@ def _one_product(engine: str, why: str, product: Collapsed, train: PulseTrain) -
 
 
 def _why_not_table(job: Job) -> str | None:
+    if job.columns.disturbed is not None:
+        return job.columns.disturbed
+    if job.bank is not None or job.unit_bank is not None:
+        return "converters are not ideal"
     if job.columns.variance is not None:
         return "read noise is drawn at every conversion"
     if job.snap is not None:
@@ -159,11 +164,16 @@ def _serial(job: Job, sums: Callable[..., Tensor]) -> Run:
     unit_converters = None if job.unit_converter is None else (job.unit_converter,)
     unit_snap = None if job.snap is None else (job.unit_baseline,)
 
-    def by(columns: Columns, converters: Converters, snap: tuple[float, ...] | None) -> Sums:
-        return lambda sent, stream: sums(sent, columns, job.train, converters, snap, stream)
+    def by(
+        columns: Columns, converters: Converters, snap: tuple[float, ...] | None, bank: Bank | None
+    ) -> Sums:
+        return lambda sent, stream: sums(sent, columns, job.train, converters, snap, stream, bank=bank)
 
-    main = by(job.columns, job.converters, job.snap)
-    units = [by(unit, unit_converters, unit_snap) for unit in job.unit_reads]
+    main = by(job.columns, job.converters, job.snap, job.bank)
+    units = [
+        by(unit, unit_converters, unit_snap, None if job.unit_bank is None else job.unit_bank.at_read(r))
+        for r, unit in enumerate(job.unit_reads)
+    ]
     return lambda x_int, stream: integer_product(x_int, job, main, units, stream)
 
 
@@ -174,6 +184,7 @@ def _reference_in_blocks(
     converters: tuple[Converter, ...] | None,
     snap: tuple[float, ...] | None,
     stream: ReadStream | None,
+    bank: Bank | None,
 ) -> Tensor:
     """The reference, a bounded number of vectors at a time."""
     groups, vectors, rows = x_int.shape
@@ -182,7 +193,9 @@ def _reference_in_blocks(
         1, matmul.BLOCK_ELEMENTS // (groups * max(len(train.weights) * rows, len(columns.gains) * outputs))
     )
     parts = [
-        mvm.stream_sums(x_int[:, first : first + block], columns, train, converters, snap, stream, first)
+        mvm.stream_sums(
+            x_int[:, first : first + block], columns, train, converters, snap, stream, first, bank
+        )
         for first in range(0, max(vectors, 1), block)
     ]
     return torch.cat(parts, dim=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from imcsim.functional.adc import Converter
+from imcsim.functional.bank import Bank
 from imcsim.functional.correction import Correction
 from imcsim.functional.dac import PulseTrain, complementary_lines
 from imcsim.functional.mvm import Columns
@@ -23,6 +24,7 @@ class Job:
         columns: the bit lines.
         train: how input codes become pulses.
         converters: one a stream, or None for ideal ones.
+        bank: the converters that are not ideal; None: they are.
         correction: the digital side.
         input_top: the largest magnitude of an input code.
         integer_cells: `columns.cells` are whole levels.
@@ -31,6 +33,7 @@ class Job:
         snap: see `stream_sums`.
         unit: the unit column of each group, or None.
         unit_converter: its converter.
+        unit_bank: its converters, where they are not ideal.
         unit_baseline: the known g_min baseline of a unit cell, in levels.
         compensation: digital factor of the converted sums against drift: a number or (groups, outputs); None:
             1.
@@ -48,6 +51,8 @@ class Job:
     unit: Columns | None = None
     unit_converter: Converter | None = None
     unit_baseline: float = 0.0
+    bank: Bank | None = None
+    unit_bank: Bank | None = None
     compensation: Tensor | None = None
 
     @cached_property
@@ -55,6 +60,10 @@ class Job:
         """Why the integer product is not what comes out; None where converters and cells lose nothing."""
         if self.columns.reshapes:
             return "the readout is not linear"
+        if self.columns.disturbed is not None:
+            return self.columns.disturbed
+        if self.bank is not None:
+            return "converters are not ideal"
         if not self.integer_cells:
             return "cells are programmed, not ideal"
         if self.converters is None:
@@ -83,10 +92,12 @@ class Job:
         if self.unit is None:
             return ()
         unit, out = self.unit, []
-        for start, stop in unit.reads:
+        for r, (start, stop) in enumerate(unit.reads):
             cells = unit.cells[:, :, start:stop]
             variance = None if unit.variance is None else unit.variance[:, :, start:stop]
-            out.append(Columns(cells, ((0, stop - start),), unit.gains, unit.baseline, variance=variance))
+            pedestal = None if unit.pedestal is None else unit.pedestal[r : r + 1]
+            reads = ((0, stop - start),)
+            out.append(replace(unit, cells=cells, reads=reads, variance=variance, pedestal=pedestal))
         return tuple(out)
 
     def word_lines(self, x_int: Tensor) -> Tensor:
@@ -110,10 +121,11 @@ def reach(columns: Columns, train: PulseTrain) -> list[tuple[float, float]]:
     for start, stop in columns.reads:
         cells = columns.cells[:, :, start:stop].double()
         negative, positive = cells.clamp(max=0).sum(2), cells.clamp(min=0).sum(2)
-        low = torch.minimum(low, negative.amin((0, 2)).cpu())
-        high = torch.maximum(high, positive.amax((0, 2)).cpu() + base * (stop - start))
+        if train.signed_digits:  # plus on the positive cells and minus on the negative ones
+            positive = positive - negative
+            negative = -positive
+        shift = base * (stop - start)
+        low = torch.minimum(low, negative.amin((0, 2)).cpu() - (shift if train.signed_digits else 0))
+        high = torch.maximum(high, positive.amax((0, 2)).cpu() + shift)
     low, high = low * train.digit_max, high * train.digit_max
-    if train.signed_digits:
-        high = torch.maximum(high, -low)
-        low = -high
     return list(zip(low.tolist(), high.tolist(), strict=True))

@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imcsim.functional.adc import Converter, convert
+from imcsim.functional.bank import Bank
 from imcsim.functional.dac import PulseTrain, digits, drive_of
-from imcsim.functional.mvm import Columns, read_normals
+from imcsim.functional.mvm import Columns, conversion_normals, line_normals, read_normals
 from imcsim.functional.noise import ReadStream
+from imcsim.kernels.banked import BankReader
 from imcsim.kernels.job import reach
 
 BLOCK_ELEMENTS = 1 << 22
@@ -37,6 +39,7 @@ def stream_sums(
     stream: ReadStream | None = None,
     *,
     integer_cells: bool,
+    bank: Bank | None = None,
 ) -> Tensor:
     """`imcsim.functional.mvm.stream_sums`, in float32 where that is exact and in blocks of vectors.
 
@@ -50,13 +53,14 @@ def stream_sums(
         snap: as in the reference.
         stream: as in the reference.
         integer_cells: the cells are whole levels.
+        bank: as in the reference.
 
     Returns:
         The sums: equal to the reference bit for bit for integer cells, else to float32 rounding.
     """
     groups, vectors, _ = x_int.shape
     _, streams, _, outputs = columns.cells.shape
-    constants = _constants(columns, train, converters, snap, integer_cells, x_int.dtype)
+    constants = _constants(columns, train, converters, snap, integer_cells, x_int.dtype, bank)
     cells = columns.cells.to(constants.dtype)
     per_vector = groups * len(train.weights) * streams * outputs
     block = max(ROW_MULTIPLE, BLOCK_ELEMENTS // per_vector // ROW_MULTIPLE * ROW_MULTIPLE)
@@ -65,18 +69,25 @@ def stream_sums(
         part = slice(first, first + block)
         codes = x_int[:, part]
         sent = codes if integer_cells else F.pad(codes, (0, 0, 0, -codes.shape[1] % ROW_MULTIPLE))
-        sums = _block(sent, cells, columns, train, converters, snap, constants, stream, first)
+        sums = _block(sent, cells, columns, train, converters, snap, constants, stream, first, bank)
         out[:, part] = sums[:, : codes.shape[1]]
     return out
 
 
 class _Constants:
-    """The converters' constants, broadcast over (streams, outputs), in the arithmetic's dtype."""
+    """The converters' constants, broadcast over (streams, outputs), in the arithmetic's dtype.
+
+    Of converters that are not ideal, their reader.
+    """
 
     def __init__(
-        self, converters: tuple[Converter, ...] | None, dtype: torch.dtype, device: torch.device
+        self,
+        converters: tuple[Converter, ...] | None,
+        dtype: torch.dtype,
+        device: torch.device,
+        reader: BankReader | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.reader = dtype, reader
         if converters is None:
             return
 
@@ -97,15 +108,26 @@ def _constants(
     snap: tuple[float, ...] | None,
     integer_cells: bool,
     dtype: torch.dtype,
+    bank: Bank | None,
 ) -> _Constants:
     device = columns.cells.device
+
+    def real(dtype: torch.dtype, *, exact: bool) -> _Constants:
+        if bank is None or converters is None:
+            return _Constants(converters, dtype, device)
+        return _Constants(converters, dtype, device, BankReader(bank, converters, None, exact=exact))
+
     if not integer_cells:
-        return _Constants(converters, torch.float64 if dtype == torch.float64 else torch.float32, device)
-    if snap is not None or any(columns.baseline):
-        return _Constants(converters, torch.float64, device)
+        return real(torch.float64 if dtype == torch.float64 else torch.float32, exact=False)
+    if snap is not None or any(columns.baseline) or columns.disturbed is not None:
+        return real(torch.float64, exact=True)
     span = reach(columns, train)
     sums_fit = max(max(-low, high) for low, high in span) < _EXACT_FLOAT32
     weight = sum(abs(w) for w in train.weights)
+    if bank is not None and converters is not None:
+        whole = span if columns.variance is None else None
+        reader = BankReader(bank, converters, whole, exact=True, weight=weight)
+        return _Constants(converters, torch.float32 if sums_fit else torch.float64, device, reader)
     if converters is None:
         return _Constants(None, torch.float64, device)
     codes_fit = all(weight * max(abs(c.zero), abs(c.top - c.zero)) < _EXACT_FLOAT32 for c in converters)
@@ -169,6 +191,13 @@ def _codes(current: Tensor, constants: _Constants) -> Tensor:
     return torch.minimum(current.clamp_(min=0), top, out=current).sub_(zero)
 
 
+def _read(current: Tensor, constants: _Constants, read: int, normals: Tensor | None) -> Tensor:
+    """Codes of the currents of one read. Shapes: current (groups, cycles x vectors, streams, outputs)."""
+    if constants.reader is None:
+        return _codes(current, constants)
+    return constants.reader.codes(current, read, normals)
+
+
 def _block(
     x_int: Tensor,
     cells: Tensor,
@@ -179,6 +208,7 @@ def _block(
     constants: _Constants,
     stream: ReadStream | None,
     first: int,
+    bank: Bank | None,
 ) -> Tensor:
     groups, vectors, _ = x_int.shape
     _, streams, _, outputs = cells.shape
@@ -186,25 +216,33 @@ def _block(
     pulses = (
         drive_of(digits(x_int, train).to(constants.dtype), train).transpose(0, 1).flatten(1, 2)
     )  # (groups, cycles x vectors, rows)
-    weights = torch.tensor(train.weights, dtype=constants.dtype, device=x_int.device)
+    weights = torch.tensor(train.weights, dtype=torch.float64, device=x_int.device)
     total = torch.zeros(groups, vectors, streams, outputs, dtype=torch.float64, device=x_int.device)
     for r, (start, stop) in enumerate(columns.reads):
         pulse = pulses[..., start:stop]
         matrix = cells[:, :, start:stop].transpose(1, 2).flatten(2)  # (groups, rows, streams x outputs)
-        current = (pulse @ matrix).view(groups, -1, streams, outputs)
+        hiss = line_normals(columns, train, r, stream, first, vectors)
+        sent = pulse if hiss is None else pulse + columns.line_noise * hiss.flatten(1, 2).to(pulse.dtype)
+        current = (sent @ matrix).view(groups, -1, streams, outputs)
         drive = pulse.sum(-1)[..., None, None]
         if any(columns.baseline):
-            current += drive * torch.tensor(
+            current += sent.sum(-1)[..., None, None] * torch.tensor(
                 columns.baseline, dtype=current.dtype, device=current.device
             ).unsqueeze(-1)
+        if columns.pedestal is not None:
+            current += columns.pedestal[r, :, None].to(current.dtype)
         normals = read_normals(columns, train, r, stream, first, vectors)
         if normals is not None and columns.variance is not None:
             spread = columns.variance[:, :, start:stop].to(pulse.dtype).transpose(1, 2).flatten(2)
             current.addcmul_(
                 (pulse.square() @ spread).sqrt_().view_as(current), normals.flatten(1, 2).to(current.dtype)
             )
+        if columns.clamp is not None:
+            limit = torch.tensor(columns.clamp, dtype=current.dtype, device=current.device).unsqueeze(-1)
+            current = torch.clamp(current, -limit, limit)
         if converters is not None:
-            current = _codes(current, constants)
+            thermal = conversion_normals(columns, train, bank, r, stream, first, vectors)
+            current = _read(current, constants, r, None if thermal is None else thermal.flatten(1, 2))
             if snap is not None:
                 residue = torch.tensor(
                     [c.residue for c in converters], dtype=current.dtype, device=current.device
@@ -214,7 +252,8 @@ def _block(
                 ).unsqueeze(-1)
                 known = torch.tensor(snap, dtype=current.dtype, device=current.device).unsqueeze(-1)
                 current = torch.round((current + residue) * step - known * drive)
-        summed = torch.einsum("t,gtm->gm", weights, current.view(groups, cycles, -1)).view_as(total).double()
+        by_cycle = current.view(groups, cycles, -1)
+        summed = torch.einsum("t,gtm->gm", weights.to(current.dtype), by_cycle).view_as(total).double()
         total += summed if columns.flip is None else summed * columns.flip[r][:, None]
     gains = torch.tensor(
         [

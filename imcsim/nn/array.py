@@ -28,7 +28,17 @@ from imcsim.nn.device import (
     needs_cells,
     on_off_ratio,
 )
-from imcsim.nn.readout import Cells, array_rows, assemble, pulse_train, target_cells, weight_slicing
+from imcsim.nn.effects import ALL, Effects
+from imcsim.nn.periphery import Periphery, has_noise
+from imcsim.nn.readout import (
+    Cells,
+    array_rows,
+    assemble,
+    ideal_circuits,
+    pulse_train,
+    target_cells,
+    weight_slicing,
+)
 from imcsim.nn.wiring import has_wires, wired
 from imcsim.nn.written import Written, check_codes, fingerprint
 from imcsim.quant.base import Span, array_hardware
@@ -78,6 +88,7 @@ class CrossbarArray(nn.Module):
         self.device_model = bind_device(hardware)
         self.on_off_ratio = on_off_ratio(self.device_model)
         self.seed = 0
+        self.other_seed: int | None = None
         self.seconds = 0.0
         self.compensation: Compensation | None = None
         self.read_seed = 0
@@ -86,11 +97,14 @@ class CrossbarArray(nn.Module):
         self.input_range: float | None = None
         self.input_signed: bool | None = None
         self.adc_high: tuple[float, ...] | None = None
+        self.adc_values: tuple[tuple[float, ...], ...] | None = None
         self.conversion_errors: tuple[tuple[float, ...], ...] | None = None
         self.observer: Callable[[Tensor], None] | None = None
+        self.effects: Effects = ALL
         self.cells: dict[str, Tensor] = {}
         self.unit_cells: dict[str, Tensor] = {}
         self._written: Written | None = None
+        self._cells_seed: int | None = None
         self._pending: dict[str, Tensor] | None = None
         self._plans: dict[torch.dtype, engines.Choice] = {}
         check_fit(self.device_model, hardware, self.slicing)
@@ -114,7 +128,8 @@ class CrossbarArray(nn.Module):
     @property
     def pulses(self) -> PulseTrain:
         """How input codes become pulses."""
-        return bent_by_cells(pulse_train(self.hardware, signed=self.signed), self.device_model)
+        train = pulse_train(self.hardware, signed=self.signed)
+        return bent_by_cells(train, self.device_model, self.hardware.inputs.dac_inl_lsb)
 
     def full_scale(self, x: Tensor, sample_dims: int) -> Tensor | float:
         """The input magnitude that maps to the top code.
@@ -156,6 +171,11 @@ class CrossbarArray(nn.Module):
 
     def span(self, x: Tensor, sample_dims: int) -> Span | None:
         """The range of inputs where the quantizer takes the hardware's, None where it has its own."""
+        if not self.input_quantizer.ready:
+            raise CalibrationError(
+                f"layer {self.name!r} has inputs whose quantizer has not seen any data; call "
+                "imcsim.calibrate(sim, batches), or train on a batch first"
+            )
         if not self.input_quantizer.ranged:
             return None
         return Span(self.full_scale(x, sample_dims), self.signed)
@@ -185,6 +205,15 @@ class CrossbarArray(nn.Module):
         """Whether training now sees values that are no codes, so that the layer is computed digitally."""
         return self.weight_quantizer.soft or self.input_quantizer.soft
 
+    @torch.no_grad()
+    def update_quantizers(self, matrix: Tensor, x: Tensor) -> None:
+        """Let the quantizers look at a training step's weights and inputs before its forward pass."""
+        signed = self.signed
+        self.weight_quantizer.update(matrix)
+        self.input_quantizer.update(x)
+        if self.signed != signed:
+            self.forget_plans()
+
     def input_value(self, x: Tensor, sample_dims: int) -> tuple[Tensor, InputCodes | None]:
         """The quantized input with its gradient, and its codes unless it is soft.
 
@@ -208,6 +237,11 @@ class CrossbarArray(nn.Module):
 
     # Programming
 
+    @property
+    def chip_seed(self) -> int:
+        """Program seed of the chip that the arrays stand for: `seed`, or `other_seed` for a while."""
+        return self.seed if self.other_seed is None else self.other_seed
+
     def sync(self, weight: Tensor) -> None:
         """Program the arrays if the weight, or what its cells depend on, has changed since they last were.
 
@@ -220,6 +254,9 @@ class CrossbarArray(nn.Module):
         digit_max, state = self.pulses.digit_max, self.weight_quantizer.state()
         written = self._written
         if written is not None and self._pending is None and written.holds(weight, state, digit_max):
+            if self._cells_seed != self.chip_seed:
+                self._write()
+                self.forget_plans()
             return
         if not bool(torch.isfinite(weight).all()):
             raise MappingError(
@@ -237,6 +274,7 @@ class CrossbarArray(nn.Module):
             if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight, *state)):
                 self.cells = _under(pending, "cells.", weight.device)
                 self.unit_cells = _under(pending, "unit.", weight.device)
+                self._cells_seed = self.seed
             else:
                 self._write()
         self.forget_plans()
@@ -250,10 +288,10 @@ class CrossbarArray(nn.Module):
 
     def _write(self) -> None:
         """Draw programmed conductances for the present targets."""
-        self.cells, self.unit_cells = {}, {}
+        self.cells, self.unit_cells, self._cells_seed = {}, {}, self.chip_seed
         if not (needs_cells(self.device_model) or has_wires(self.hardware)):
             return
-        draw = partial(keyed_generator, self.seed, self.name)
+        draw = partial(keyed_generator, self.chip_seed, self.name)
         lines = {"array_rows": self.hardware.array.rows, "array_cols": self.hardware.array.cols}
         self.cells = self.device_model.program(self.target_conductance(), draw, **lines)
         if self.has_unit_column:
@@ -315,18 +353,18 @@ class CrossbarArray(nn.Module):
         Returns:
             The stream; its `vectors` is for the caller to set.
         """
-        if not (self.device_model.has_read_noise or self.engine == "statistical"):
+        noisy = self.device_model.has_read_noise or has_noise(self.hardware)
+        if not (noisy or self.engine == "statistical"):
             return None
         stream = ReadStream(self.read_seed, self.name, self.samples_read, 1)
         self.samples_read += samples
         return stream
 
-    def job(self, *, ideal_converters: bool = False, targets: bool = False) -> Job:
+    def job(self, effects: Effects | None = None) -> Job:
         """The layer as numbers for an engine; `sync` first.
 
         Args:
-            ideal_converters: leave the converters out.
-            targets: with cells at their targets instead of as programmed.
+            effects: what is there of the chip; None: what `effects` says, usually all.
 
         Returns:
             The job.
@@ -335,25 +373,27 @@ class CrossbarArray(nn.Module):
             CalibrationError: the converters' range is to be calibrated and was not.
         """
         adc = self.hardware.adc
+        effects = self.effects if effects is None else effects
         calibrated = adc is not None and adc.range == "calibrated"
-        if calibrated and not ideal_converters and self.adc_high is None:
+        if calibrated and effects.converters != "none" and self.adc_high is None:
             raise CalibrationError(
                 f"layer {self.name!r} has adc.range = 'calibrated' but was not calibrated; call "
                 'imcsim.calibrate(sim, batches) first, or set adc.range = "full" and inputs.range = "dynamic"'
             )
-        job = self._job(self.seconds, ideal_converters=ideal_converters, targets=targets)
-        if self.compensation is None or not self.cells or targets:
+        job = self._job(effects)
+        if self.compensation is None or not self.cells or not (effects.cells and effects.drift):
             return job
-        before, now = analog_weight(self._job(0.0, ideal_converters=True, targets=False)), analog_weight(job)
+        before = analog_weight(self._job(replace(effects, drift=False, converters="none")))
+        now = analog_weight(job)
         reads = before.transpose(1, 2), now.transpose(1, 2)
         if self.compensation == "global":
             return replace(job, compensation=global_factor(*reads))
         return replace(job, compensation=column_factors(*reads))
 
-    def _job(self, seconds: float, *, ideal_converters: bool, targets: bool) -> Job:
-        conductance, unit, variance, unit_variance = self._conductances(seconds, targets=targets)
+    def _job(self, effects: Effects) -> Job:
+        conductance, unit, variance, unit_variance = self._conductances(effects)
         calibrated = self.hardware.adc is not None and self.hardware.adc.range == "calibrated"
-        return assemble(
+        job = assemble(
             self.hardware,
             self.written.w_int,
             self.targets(),
@@ -365,19 +405,23 @@ class CrossbarArray(nn.Module):
             variance=variance,
             unit_variance=unit_variance,
             adc_high=self.adc_high if calibrated else None,
-            ideal_converters=ideal_converters,
+            conversion=effects.converters,
             readout=self.device_model.card.readout,
         )
+        draw = partial(keyed_generator, self.seed, self.name)
+        periphery = Periphery(self.hardware, self.name, draw, self.adc_values, effects)
+        return periphery.around(job, self.on_off_ratio)
 
-    def _conductances(self, seconds: float, *, targets: bool) -> tuple[Tensor | None, ...]:
+    def _conductances(self, effects: Effects) -> tuple[Tensor | None, ...]:
         """Cells, unit column, and the variance of one read of each, in units of g_max.
 
         None: at their levels.
         """
-        wires = has_wires(self.hardware)
-        if not self.cells or (targets and not wires):
+        wires = has_wires(self.hardware) and effects.wires
+        seconds = self.seconds if effects.drift else 0.0
+        if not self.cells or not (effects.cells or wires):
             return None, None, None, None
-        if targets:
+        if not effects.cells:
             cells, unit = self.target_conductance(), self._unit_target() if self.has_unit_column else None
         else:
             cells = self._aged(self.cells, seconds)
@@ -387,6 +431,8 @@ class CrossbarArray(nn.Module):
             rows = array_rows(self.hardware, self.written.w_int.shape[2])
             seen, unit_seen = wired(self.hardware, cells, unit, rows)
         g_max = self.device_model.window.g_max_S
+        if not effects.noise:
+            return seen / g_max, None if unit_seen is None else unit_seen / g_max, None, None
         return (
             seen / g_max,
             None if unit_seen is None else unit_seen / g_max,
@@ -395,7 +441,7 @@ class CrossbarArray(nn.Module):
         )
 
     def _aged(self, state: dict[str, Tensor], seconds: float) -> Tensor:
-        return self.device_model.aged(state, seconds, partial(keyed_generator, self.seed, self.name))
+        return self.device_model.aged(state, seconds, partial(keyed_generator, self.chip_seed, self.name))
 
     def _variance(self, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
         """Variance of one read of each cell in units of g_max squared.
@@ -467,7 +513,10 @@ class CrossbarArray(nn.Module):
             destination[prefix + "conversion_errors"] = errors
         if self.adc_high is not None:
             destination[prefix + "adc_high"] = torch.tensor(self.adc_high, dtype=torch.float64)
-        if self.cells and self._written is not None:
+        if self.adc_values is not None:
+            destination[prefix + "adc_values"] = torch.tensor(self.adc_values, dtype=torch.float64)
+        holds = self.cells or not ideal_circuits(self.hardware)
+        if holds and self._written is not None and self._cells_seed == self.seed:
             written = self._written
             destination[prefix + "fingerprint"] = fingerprint(written.weight, *written.state)
             facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
@@ -484,6 +533,8 @@ class CrossbarArray(nn.Module):
             self.conversion_errors = tuple(tuple(row) for row in own["conversion_errors"].tolist())
         if "adc_high" in own:
             self.adc_high = tuple(own["adc_high"].tolist())
+        if "adc_values" in own:
+            self.adc_values = tuple(tuple(row) for row in own["adc_values"].tolist())
         if "fingerprint" in own:
             seed, self.seconds, by_user = own["program"].tolist()
             self.seed, self.programmed_by_user = int(seed), bool(by_user)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from imcsim.errors import InputError
-from imcsim.functional.noise import ReadStream
 from imcsim.kernels import table
 from imcsim.kernels.engines import Choice
 from imcsim.nn.layer import CrossbarLayer
@@ -35,7 +35,7 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
         """Shapes: (batch, groups x terms x outputs / groups, *space) -> (batch, outputs, *space)."""
-        return out.unflatten(1, (self.groups, terms, -1)).sum(2).flatten(1, 2)
+        return reduce(torch.add, out.unflatten(1, (self.groups, terms, -1)).unbind(2)).flatten(1, 2)
 
     def input_sums(self, x_int: Tensor) -> Tensor:
         """Sums of patches, of each group for all its columns.
@@ -106,9 +106,8 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
         """Shapes: (batch, channels, *space) -> (groups, batch x windows, channels / groups x kernel)."""
         return self._rows(self._windows(x_int))
 
-    def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
+    def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Shapes: (batch, channels, *space) -> (batch, outputs, *space)."""
-        run = self.array.plan(x_int.dtype).run
         windows = self._windows(x_int)
         space = windows.shape[2 : 2 + self.spatial]
         rows = self.in_channels * math.prod(self.kernel_size)
@@ -118,10 +117,9 @@ class _CrossbarConv(CrossbarLayer, _ConvNd):
             windows.shape[0], self.groups * columns, *space, dtype=torch.float64, device=x_int.device
         )
         for first in range(0, windows.shape[0], block):
-            later = None if stream is None else stream.skip(first)
-            product = run(self._rows(windows[first : first + block]), later)
-            product = product.view(self.groups, -1, *space, columns)
-            out[first : first + block] = product.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
+            part = product(self._rows(windows[first : first + block]), first)
+            part = part.view(self.groups, -1, *space, columns)
+            out[first : first + block] = part.movedim(-1, 1).movedim(2, 0).flatten(1, 2)
         return out
 
     def _windows(self, x_int: Tensor) -> Tensor:

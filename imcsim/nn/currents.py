@@ -7,13 +7,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from imcsim.functional.adc import Converter, convert
+from imcsim.circuits.converters import converter_bank
+from imcsim.functional.adc import Converter, read_back
+from imcsim.functional.bank import read_out
 from imcsim.functional.dac import PulseTrain, digits, drive_of
 from imcsim.functional.mvm import Columns, divide, saturate, swap_pairs
-from imcsim.functional.ranges import mse_range, percentile_range, power_of_two_ranges
+from imcsim.functional.noise import keyed_generator
+from imcsim.functional.ranges import kmeans_values, mse_range, percentile_range, power_of_two_ranges
 from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.effects import CURRENTS, TARGETS
 from imcsim.nn.layer import CrossbarLayer
 from imcsim.nn.readout import Stream, stream_converter, streams
 
@@ -28,14 +32,15 @@ class Currents:
 
     Args:
         layer: the layer.
-        array: its arrays; targets are looked at unless the user programmed them.
+        array: its arrays.
         batches: how many batches will be seen, over which the vectors are spread.
+        written: look at the cells as they were written, not at their targets.
     """
 
-    def __init__(self, layer: CrossbarLayer, array: CrossbarArray, batches: int) -> None:
+    def __init__(self, layer: CrossbarLayer, array: CrossbarArray, batches: int, *, written: bool) -> None:
         self.layer, self.array = layer, array
         self.budget = -(-VECTORS_PER_LAYER // batches)
-        self.job: Job = array.job(ideal_converters=True, targets=not array.programmed_by_user)
+        self.job: Job = array.job(CURRENTS if written else TARGETS)
         self.watched: list[tuple[Columns, int]] = [
             (self.job.columns, q) for q in range(len(self.job.columns.gains))
         ]
@@ -94,22 +99,47 @@ class Currents:
             The upper ends in levels, one a stream and the unit column's last; both sides of a pair share
             theirs.
         """
-        kinds = self._kinds()
-        by_stream = [kind.slice for kind in kinds] + ([-1] if self.job.unit is not None else [])
+        kinds, by_stream = self._kinds(), self._slices()
         ends: dict[int, float] = {}
         for key in dict.fromkeys(by_stream):
-            members = [q for q, other in enumerate(by_stream) if other == key]
-            values = torch.cat([self._values(q) for q in members])
-            counts = torch.cat([self.counts[q].sum(0).double() for q in members])
+            values, counts = self._seen(key)
             kind = kinds[max(key, 0)]
             if criterion == "percentile":
                 ends[key] = percentile_range(values, counts, percentile)
             else:
                 make = partial(_calibrated_converter, self.array, kind, self.job.train)
-                ends[key] = mse_range(values, counts, make, _one_level(self.array.hardware, kind))
+                level = _one_level(self.array.hardware, kind)
+                ends[key] = mse_range(values, counts, make, level, partial(_nominal, self.array.hardware))
         if power_of_two:
             ends = dict(zip(ends, power_of_two_ranges(list(ends.values())), strict=True))
         return tuple(ends[key] for key in by_stream)
+
+    def learn(self, codes: int) -> tuple[tuple[float, ...], ...]:
+        """Values of codes by k-means.
+
+        Args:
+            codes: values a converter.
+
+        Returns:
+            The values in levels, ascending, one row a stream and the unit column's last; both sides of a pair
+            share theirs.
+        """
+        found: dict[int, tuple[float, ...]] = {}
+        for key in dict.fromkeys(self._slices()):
+            values, counts = self._seen(key)
+            order = values.argsort()
+            found[key] = kmeans_values(values[order], counts[order], codes)
+        return tuple(found[key] for key in self._slices())
+
+    def _slices(self) -> list[int]:
+        """The slice of each stream; -1 of the unit column."""
+        return [kind.slice for kind in self._kinds()] + ([-1] if self.job.unit is not None else [])
+
+    def _seen(self, key: int) -> tuple[Tensor, Tensor]:
+        """Currents of a slice and how often they occur."""
+        members = [q for q, other in enumerate(self._slices()) if other == key]
+        values = torch.cat([self._values(q) for q in members])
+        return values, torch.cat([self.counts[q].sum(0).double() for q in members])
 
     def conversion_errors(self) -> tuple[tuple[float, ...], ...]:
         """Mean square error of one conversion in levels squared, clipping included, by stream and cycle."""
@@ -119,7 +149,8 @@ class Currents:
         for q, kind in enumerate(self._kinds()):
             converter = stream_converter(array.hardware, kind, self.job.train, array.on_off_ratio, highs[q])
             values = self._values(q)
-            read = (convert(values, converter) + converter.residue) * converter.step
+            learned = None if array.adc_values is None else array.adc_values[q : q + 1]
+            read = _nominal(array.hardware, values, converter, learned)
             error = (self.counts[q].double() * (read - values).square()).sum(1)
             out.append(tuple((error / self.counts[q].sum(1).clamp(min=1)).tolist()))
         return tuple(out)
@@ -140,7 +171,27 @@ def _signal(columns: Columns, q: int, pulse: Tensor, rows: slice) -> Tensor:
     current = pulse @ (cells + columns.baseline[q])
     if columns.divider_lines is not None:
         return divide(current, columns.pull_down * (swap_pairs(pulse) @ cells), columns.divider_lines)
-    return current if columns.saturation is None else saturate(current, columns.saturation[q])
+    if columns.saturation is not None:
+        current = saturate(current, columns.saturation[q])
+    return current if columns.clamp is None else current.clamp(-columns.clamp[q], columns.clamp[q])
+
+
+def _nominal(
+    hardware: Hardware,
+    values: Tensor,
+    converter: Converter,
+    learned: tuple[tuple[float, ...], ...] | None = None,
+) -> Tensor:
+    """What currents are taken for by a converter of ideal parts. Shapes: values (*any), float64; the same."""
+    adc = hardware.adc
+    if adc is None or not adc.uneven or (adc.spacing == "kmeans" and learned is None):
+        return read_back(values, converter)
+    one = torch.zeros(1, 1, 1, 1, dtype=torch.int64)
+    bank = converter_bank(adc.without_errors(), (converter,), one, partial(keyed_generator, 0, ""), learned)
+    if bank is None:
+        return read_back(values, converter)
+    code = read_out(values, converter, bank, 0, one.flatten()[0])
+    return (code + converter.residue) * converter.step
 
 
 def _calibrated_converter(array: CrossbarArray, kind: Stream, train: PulseTrain, end: float) -> Converter:
@@ -152,8 +203,10 @@ def _one_level(hardware: Hardware, kind: Stream) -> tuple[float, ...]:
     adc = hardware.adc
     if adc is None:
         raise ValueError("the chip has ideal converters")
-    symmetric = adc.kind == "symmetric" or (adc.kind == "auto" and kind.low < 0)
-    codes = (1 << adc.bits) - 1
+    if adc.uneven:
+        return ()
+    symmetric = adc.kind == "symmetric" or (kind.low < 0 and adc.kind not in ("uniform", "sense_amp"))
+    codes = adc.codes - 1
     if symmetric:
         return (float((codes - 1) // 2),) if codes > 1 else ()
     return (codes / 2 if kind.low < 0 else float(codes),)

@@ -110,22 +110,29 @@ def check_fit(model: DeviceModel, hardware: Hardware, slices: Slicing) -> None:
         )
 
 
-def bent_by_cells(train: PulseTrain, model: DeviceModel) -> PulseTrain:
-    """The pulse train as cells with a non-linear I-V see it: what each digit drives.
+def bent_by_cells(
+    train: PulseTrain, model: DeviceModel, dac_inl: tuple[float, ...] | None = None
+) -> PulseTrain:
+    """The pulse train as cells with a non-linear I-V behind a non-linear DAC see it: what each digit drives.
 
     Digits are amplitudes; cycles accumulated in analog are pulses of the same cells one after the other.
 
     Args:
         train: the pulses.
         model: the bound device.
+        dac_inl: what each digit drives beyond itself, in digits; None: nothing.
 
     Returns:
-        The train, with its table of drives where the I-V is not linear.
+        The train, with its table of drives where the DAC or the I-V is not linear.
     """
-    if model.iv.linear:
+    if model.iv.linear and dac_inl is None:
         return train
     top = (1 << train.bits_per_cycle) - 1
-    amplitude = top * model.iv.digit_ratio(torch.arange(top + 1, dtype=torch.float64) / top)
+    amplitude = torch.arange(top + 1, dtype=torch.float64)
+    if dac_inl is not None:
+        amplitude = amplitude + torch.tensor(dac_inl, dtype=torch.float64)
+    if not model.iv.linear:
+        amplitude = top * model.iv.digit_ratio(amplitude / top)
     if not train.accumulate:
         return replace(train, drive=tuple(amplitude.tolist()))
     codes = torch.arange(train.digit_max + 1, dtype=torch.float64)

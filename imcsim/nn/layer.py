@@ -14,6 +14,7 @@ from imcsim.functional.noise import ReadStream
 from imcsim.kernels.collapsed import Collapsed, combine, pulse_energy
 from imcsim.kernels.engines import Choice
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.product import GatedProduct, Product
 from imcsim.quant.codes import InputCodes
 
 
@@ -27,8 +28,11 @@ class CrossbarLayer(nn.Module):
 
     array: CrossbarArray
     weight: Tensor
+    bias: Any
     sample_dims: ClassVar[int]
     """Trailing input dimensions that share a dynamic range."""
+    injection: Callable[[Tensor], Tensor] | None = None
+    """What the layer computes in training mode in place of its chip; see `imcsim.train.inject`."""
 
     @staticmethod
     def from_float(module: nn.Module, cls: type[nn.Module]) -> nn.Module:
@@ -63,9 +67,18 @@ class CrossbarLayer(nn.Module):
         """Codes (batch, ...) to what drives the word lines, (groups, vectors, inputs)."""
         raise NotImplementedError
 
+    def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
+        """Codes (batch, ...) to what a product makes of them, (batch, outputs, ...) float64.
+
+        `product` takes vectors (groups, vectors, inputs) and the sample that the first belongs to, and
+        returns (groups, vectors, outputs); it may be called for a few samples at a time.
+        """
+        raise NotImplementedError
+
     def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
         """Codes (batch, ...) to integer products (batch, outputs, ...) float64, through `array`."""
-        raise NotImplementedError
+        run = self.array.plan(x_int.dtype).run
+        return self.by_vectors(x_int, lambda x, first: run(x, None if stream is None else stream.skip(first)))
 
     def multiply(self, x_int: Tensor, matrix: Tensor, *, steady: bool) -> Tensor:
         """Codes (batch, ...) times (groups, outputs, inputs) in one product, (batch, outputs, ...).
@@ -79,7 +92,7 @@ class CrossbarLayer(nn.Module):
         raise NotImplementedError
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
-        """(batch, terms x outputs, ...) with the terms of each output added."""
+        """(batch, terms x outputs, ...) with the terms of each output added, in their order."""
         raise NotImplementedError
 
     def input_sums(self, x_int: Tensor) -> Tensor:
@@ -141,6 +154,16 @@ class CrossbarLayer(nn.Module):
             out = self.tabulated(inputs.codes[0], plan, self.output_scale(inputs.scale[0]), bias)
             if out is not None:
                 return out
+        out = self.joined(self.run_passes(inputs, plan, plain=plain), array.input_quantizer.gate)
+        if bias is not None:
+            out += bias.double()
+        return out.to(dtype)
+
+    def run_passes(self, inputs: InputCodes, plan: Choice, *, plain: bool) -> list[Tensor]:
+        """The scaled product of each pass. `plain`: one pass, one term, no zero points.
+
+        Shapes: inputs (batch, ...); returns (batch, terms x outputs, ...) float64 each.
+        """
         x = inputs.codes[0]
         stream = self.read_stream(x.shape[0] if x.dim() > 1 else 1)
         passes = []
@@ -153,12 +176,19 @@ class CrossbarLayer(nn.Module):
             passes.append(
                 product.double().mul_(factor) if product.dtype != torch.float64 else product.mul_(factor)
             )
-        out = sum(passes[1:], passes[0])
-        if terms > 1:
-            out = self.sum_terms(out, terms)
-        if bias is not None:
-            out += bias.double()
-        return out.to(dtype)
+        return passes
+
+    def joined(self, passes: list[Tensor], gate: Tensor | None) -> Tensor:
+        """Passes and terms added; with a gate the second pass only where the first's output is above it.
+
+        Shapes: passes (batch, terms x outputs, ...) each; returns (batch, outputs, ...).
+        """
+        terms = self.array.written.codes.terms
+        if gate is None:
+            out = sum(passes[1:], passes[0])
+            return self.sum_terms(out, terms) if terms > 1 else out
+        first, second = (self.sum_terms(out, terms) if terms > 1 else out for out in passes)
+        return first + second * (first > gate.detach().double())
 
     def _product(self, codes: Tensor, plan: Choice, stream: ReadStream | None) -> Tensor:
         """One pass of codes through the arrays, (batch, terms x outputs, ...)."""
@@ -231,9 +261,12 @@ class CrossbarLayer(nn.Module):
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
             inner = x.to(self.weight.dtype if self.weight.dtype.itemsize >= 4 else torch.float32)
-            sources = (inner, self.weight, self.bias, *self.array.parameters())
+            learned = () if self.array.method is None else self.array.parameters()
+            sources = (inner, self.weight, self.bias, *learned)
             learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in sources)
-            if learns or self.array.soft:
+            if self.training and self.injection is not None:
+                out = self.injection(inner)
+            elif learns or self.array.soft:
                 out = self.training_forward(inner)
             else:
                 with torch.no_grad():
@@ -250,23 +283,26 @@ class CrossbarLayer(nn.Module):
         """
         array = self.array
         if self.training and array.method is not None:
-            with torch.no_grad():
-                array.weight_quantizer.update(self.weight_matrix(self.weight.detach()))
-                array.input_quantizer.update(x.detach())
+            array.update_quantizers(self.weight_matrix(self.weight.detach()), x.detach())
         if not array.weight_quantizer.soft:
             self.sync()
         x_q, codes = array.input_value(x, self.sample_dims)
         weight = self.weight_from_matrix(array.weight_value(self.weight_matrix(self.weight))).to(x.dtype)
+        gate = array.input_quantizer.gate
+        if gate is not None and codes is not None:
+            return GatedProduct.apply(x_q, weight, self.bias, gate, self, codes)  # type: ignore[no-untyped-call]
         on_chip = None if array.soft else codes
-        return _Product.apply(x_q, weight, self.bias, self, on_chip)  # type: ignore[no-untyped-call]
+        return Product.apply(x_q, weight, self.bias, self, on_chip)  # type: ignore[no-untyped-call]
 
     def calibration_forward(self, x: Tensor, float_forward: Callable[[], Tensor]) -> Tensor:
         """The layer while calibration looks at its inputs: in floats, quantized where a method trains it.
 
+        Where only shapes are asked for, on the meta device, in floats.
+
         Shapes: x (batch, ...); returns (batch, outputs, ...).
         """
         array = self.array
-        if array.method is None:
+        if array.method is None or x.is_meta:
             return float_forward()
         self.sync()
         if array.inputs_known:
@@ -275,38 +311,3 @@ class CrossbarLayer(nn.Module):
         out = self.multiply(x, weight.to(x.dtype), steady=False)
         bias = self.output_bias()
         return out if bias is None else out + bias
-
-
-class _Product(torch.autograd.Function):
-    """The product of a quantized input and a quantized weight.
-
-    Forward on the chip, from the input's codes, or where there are none as a product of floats. Backward the
-    float product's gradients.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        layer: CrossbarLayer,
-        codes: InputCodes | None,
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.layer = layer
-        if codes is not None:
-            return layer.run_codes(codes)
-        out = layer.multiply(x, layer.weight_matrix(weight), steady=False)
-        shaped = layer.output_bias()
-        return out if shaped is None else out + shaped
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
-        x, weight = ctx.saved_tensors
-        layer: CrossbarLayer = ctx.layer
-        need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
-        quantizer = layer.array.gradient_quantizer
-        product_grad = grad if quantizer is None else quantizer(grad)
-        grad_x, grad_w = layer.product_gradients(product_grad.to(x.dtype), x, weight, (need_x, need_weight))
-        return grad_x, grad_w, layer.bias_gradient(grad) if need_bias else None, None, None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +13,6 @@ from torch import Tensor, nn
 
 from imcsim.errors import InputError
 from imcsim.functional.dac import complementary_lines
-from imcsim.functional.noise import ReadStream
 from imcsim.kernels import table
 from imcsim.kernels.engines import Choice
 from imcsim.kernels.matmul import ROW_MULTIPLE
@@ -41,9 +42,9 @@ class VectorLayer(CrossbarLayer):
         """Shapes: (*, inputs) -> (1, vectors, inputs)."""
         return x_int.reshape(1, -1, self.in_features)
 
-    def serial(self, x_int: Tensor, stream: ReadStream | None) -> Tensor:
+    def by_vectors(self, x_int: Tensor, product: Callable[[Tensor, int], Tensor]) -> Tensor:
         """Shapes: (*, inputs) -> (*, outputs)."""
-        out = self.array.plan(x_int.dtype).run(self.vectors(x_int), stream)
+        out = product(self.vectors(x_int), 0)
         return out.view(*x_int.shape[:-1], out.shape[-1])
 
     def tabulated(self, codes: Tensor, plan: Choice, factor: Tensor, bias: Tensor | None) -> Tensor | None:
@@ -73,7 +74,7 @@ class VectorLayer(CrossbarLayer):
 
     def sum_terms(self, out: Tensor, terms: int) -> Tensor:
         """Shapes: (*, terms x outputs) -> (*, outputs)."""
-        return out.unflatten(-1, (terms, -1)).sum(-2)
+        return reduce(torch.add, out.unflatten(-1, (terms, -1)).unbind(-2))
 
     def input_sums(self, x_int: Tensor) -> Tensor:
         """Shapes: (*, inputs) -> (*, 1)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from imcsim.devices.card import Readout
-from imcsim.functional.adc import Converter, level_converter, ranged_converter
+from imcsim.functional.adc import Converter, finer, level_converter, ranged_converter
 from imcsim.functional.correction import correction
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.encode import Slicing, cell_levels, flip_columns, slicing
@@ -17,6 +18,7 @@ from imcsim.functional.partition import row_blocks, split_reads
 from imcsim.functional.quantize import top_code
 from imcsim.hardware import Hardware
 from imcsim.kernels.job import Job, reach
+from imcsim.nn.effects import Conversion
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ def pulse_train(hardware: Hardware, *, signed: bool) -> PulseTrain:
     if inputs.signed_encoding == "twos_complement":
         return PulseTrain(magnitude, inputs.bits_per_cycle, sign_cycle=True, accumulate=accumulate)
     return PulseTrain(magnitude, inputs.bits_per_cycle, polarity=True, accumulate=accumulate)
+
+
+def ideal_circuits(hardware: Hardware) -> bool:
+    """Whether drivers, sensing circuits and converters do what their nominal values say."""
+    adc = hardware.adc
+    return (adc is None or adc.ideal) and hardware.inputs.ideal_dac and hardware.array.column_clamp is None
 
 
 def array_rows(hardware: Hardware, inputs: int) -> tuple[tuple[int, int], ...]:
@@ -181,13 +189,17 @@ def stream_converter(
     adc = hardware.adc
     if adc is None:
         raise ValueError("the chip has ideal converters")
+    ranged = partial(ranged_converter, adc.kind, adc.bits, codes=adc.codes)
     if isinstance(adc.range, tuple):
         unit = stream.top * train.digit_max / (1 - 1 / on_off_ratio)
-        return ranged_converter(adc.kind, adc.bits, adc.range[0] * unit, adc.range[1] * unit, literal=True)
+        return ranged(adc.range[0] * unit, adc.range[1] * unit, literal=True)
     if adc.range == "calibrated" and calibrated is not None:
-        return ranged_converter(adc.kind, adc.bits, -calibrated if stream.low < 0 else 0.0, calibrated)
-    exact = level_converter(adc.kind, adc.bits, stream.low, stream.high)
-    return exact if exact is not None else ranged_converter(adc.kind, adc.bits, stream.low, stream.high)
+        return ranged(-calibrated if stream.low < 0 else 0.0, calibrated)
+    if not adc.uneven:
+        exact = level_converter(adc.kind, adc.bits, stream.low, stream.high, adc.codes)
+        if exact is not None:
+            return exact
+    return ranged(stream.low, stream.high)
 
 
 def assemble(
@@ -203,7 +215,7 @@ def assemble(
     variance: Tensor | None = None,
     unit_variance: Tensor | None = None,
     adc_high: tuple[float, ...] | None = None,
-    ideal_converters: bool = False,
+    conversion: Conversion = "real",
     readout: Readout | None = None,
 ) -> Job:
     """The numbers an engine needs.
@@ -224,14 +236,14 @@ def assemble(
         unit_variance: that of the unit column.
         adc_high: calibrated upper ends of the converters' ranges in steps, one a stream and a last one for
             the unit column.
-        ideal_converters: leave the converters out (for calibration).
+        conversion: real, fine or no converters; see `imcsim.nn.effects`.
         readout: what the device card says of its bit lines.
 
     Returns:
         The job.
     """
     kinds = streams(hardware, train, on_off_ratio)
-    adc = None if ideal_converters else hardware.adc
+    adc = None if conversion == "none" else hardware.adc
     slices = weight_slicing(hardware)
     arrays = array_rows(hardware, w_int.shape[2])
     reads, owner = split_reads(arrays, hardware.array.active)
@@ -261,6 +273,8 @@ def assemble(
             stream_converter(hardware, kind, train, on_off_ratio, high)
             for kind, high in zip(kinds, highs, strict=False)
         )
+        if conversion == "fine":
+            converters = tuple(finer(converter) for converter in converters)
     known = tuple(kind.baseline for kind in kinds)
     snap = known if adc is not None and adc.snap else None
     unit = unit_converter = None
@@ -269,7 +283,10 @@ def assemble(
         if converters is not None:
             last = adc_high[-1] if adc_high is not None else None
             unit_converter = stream_converter(hardware, kinds[0], train, on_off_ratio, last)
-    if unit is not None and unit_converter is not None and conductance is None and not known[0]:
+            if conversion == "fine":
+                unit_converter = finer(unit_converter)
+    measured = unit_converter is not None and ideal_circuits(hardware)
+    if unit is not None and unit_converter is not None and measured and conductance is None and not known[0]:
         ((low, high),) = reach(unit, train)
         if unit_converter.lossless(low, high):  # what it measures is what is counted
             unit = unit_converter = None

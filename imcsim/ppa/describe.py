@@ -186,7 +186,10 @@ def _hooks(
                 kept = name in digital or shape.name in digital
                 array = layers[shape.name].array if shape.name in layers else None
                 if array is not None:
-                    shape = replace(shape, hardware=array.hardware, signed=array.signed)
+                    terms, passes = array.written.codes.terms, array.input_quantizer.passes
+                    shape = replace(
+                        shape, hardware=array.hardware, signed=array.signed, terms=terms, passes=passes
+                    )
                 _add(found, _as_digital(shape) if kept else shape)
                 recorder.last = shape.name
                 recorder.work.setdefault(shape.name, _Post())

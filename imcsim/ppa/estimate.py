@@ -195,7 +195,8 @@ def _with_reloads(costs: Costs) -> Costs:
 
 def _weight_bytes(item: tuple[LayerShape, Layout]) -> float:
     shape, where = item
-    return shape.groups * shape.outputs * shape.inputs * where.hardware.weights.bits / 8
+    words = shape.groups * shape.outputs * shape.terms * shape.inputs
+    return words * where.hardware.weights.bits / 8
 
 
 def _dram_rate(costs: Costs) -> float:

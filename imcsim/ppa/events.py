@@ -11,7 +11,7 @@ output, and A arrays that hold one row block's columns:
 - sample_hold: ``V G R O S T``; adc: ``V G R O S C``. With unit columns ``V G R A T`` and ``V G R A C`` more.
 - adder_tree: digital readout: instead of both, ``V G R O S T``.
 - shift_add: one a conversion (or sum of an adder tree).
-- add: sums over row blocks, ``V G O (B - 1)``.
+- add: sums over row blocks, ``V G O (B - 1)``; of a training method's terms and passes too.
 - input_register_byte: a vector is written once into every unit that holds columns of its row block, and read
   once for every such array.
 - output_register_byte: a partial sum is written and read once a row block; its width is weights.bits +
@@ -105,7 +105,7 @@ def layout(shape: LayerShape, hardware: Hardware) -> Layout:
         The layout.
     """
     unit = hardware.adc is not None and hardware.adc.offset_correction == "unit_column"
-    placed = place(hardware, shape.groups, shape.outputs, shape.inputs, unit_column=unit)
+    placed = place(hardware, shape.groups, shape.outputs * shape.terms, shape.inputs, unit_column=unit)
     blocks = array_rows(hardware, shape.inputs)
     reads, owner = split_reads(blocks, hardware.array.active)
     sets = -(-shape.groups // placed.groups_per_array)
@@ -120,8 +120,8 @@ def layout(shape: LayerShape, hardware: Hardware) -> Layout:
         reads=len(reads),
         serial=deepest * min(shape.groups, placed.groups_per_array),
         streams=converted_columns(hardware),
-        cycles=cycles,
-        conversions=conversions,
+        cycles=cycles * shape.passes,
+        conversions=conversions * shape.passes,
         partial_bits=hardware.weights.bits + hardware.inputs.bits + max(shape.inputs - 1, 1).bit_length(),
     )
 
@@ -154,16 +154,17 @@ def _on_arrays(shape: LayerShape, where: Layout, tile: Tile, cycle_s: float) -> 
     runs = shape.vectors * shape.groups
     lines = where.row_blocks[-1][1]
     reads = runs * where.reads * where.column_arrays
-    outputs = runs * where.reads * shape.outputs * where.streams
+    words = shape.outputs * shape.terms
+    outputs = runs * where.reads * words * where.streams
     slices = weight_slicing(hardware)
-    columns = shape.outputs * len(slices.widths) * (2 if slices.paired else 1)
+    columns = words * len(slices.widths) * (2 if slices.paired else 1)
     columns += where.column_arrays if where.unit_column else 0
     sums, samples = outputs * where.conversions, outputs * where.cycles
     if where.unit_column:
         sums, samples = sums + reads * where.conversions, samples + reads * where.cycles
-    vector_bytes = runs * shape.inputs * hardware.inputs.bits / 8
+    vector_bytes = runs * shape.inputs * hardware.inputs.bits * shape.passes / 8
     output_bytes = runs * shape.outputs * hardware.inputs.bits / 8
-    partial_bytes = runs * shape.outputs * len(where.row_blocks) * where.partial_bits / 8
+    partial_bytes = runs * words * len(where.row_blocks) * where.partial_bits / 8
     moved = vector_bytes * -(-where.column_arrays // tile.arrays) + output_bytes
     events: dict[Event, float] = {
         "busy": shape.vectors * where.serial * where.cycles * cycle_s * where.placement.arrays,
@@ -171,7 +172,7 @@ def _on_arrays(shape: LayerShape, where: Layout, tile: Tile, cycle_s: float) -> 
         "dac": runs * lines * where.column_arrays * where.cycles,
         "cell_read": runs * lines * columns * where.cycles,
         "shift_add": sums,
-        "add": runs * shape.outputs * (len(where.row_blocks) - 1),
+        "add": runs * shape.outputs * (len(where.row_blocks) * shape.terms * shape.passes - 1),
         "input_register_byte": vector_bytes
         * (where.column_arrays - (-where.column_arrays // tile.arrays_per_unit)),
         "output_register_byte": 2 * partial_bytes,

@@ -30,6 +30,8 @@ class LayerShape:
         digital_macs: multiply-accumulates outside arrays (attention, layers kept digital).
         on_arrays: False: the layer stays digital, all of it is in `digital_macs`.
         hardware: its chip, where layers differ.
+        terms: columns of codes an output has, added digitally (1 but for some training methods).
+        passes: times that a vector is sent, added digitally (likewise).
     """
 
     name: str
@@ -49,9 +51,11 @@ class LayerShape:
     digital_macs: int = 0
     on_arrays: bool = True
     hardware: Hardware | None = None
+    terms: int = 1
+    passes: int = 1
 
     def __post_init__(self) -> None:
-        for field in ("groups", "outputs", "inputs", "vectors"):
+        for field in ("groups", "outputs", "inputs", "vectors", "terms", "passes"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < (1 if self.on_arrays else 0):
                 raise InputError(f"layer {self.name!r}: {field} = {value!r}; give a whole number from 1")

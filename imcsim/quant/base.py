@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,6 +53,16 @@ class Quantizer(nn.Module):
         """A term of the loss, or None."""
         return None
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Quantizer:
+        """A change of the model's dtype leaves float64 buffers, from which codes follow, as they are."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in before.items():
+            now = self._buffers[name]
+            if old is not None and now is not None and old.dtype == torch.float64:
+                self._buffers[name] = old.to(now.device)
+        return self
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -77,6 +88,9 @@ class WeightQuantizer(Quantizer):
 
     planes: ClassVar[bool] = False
     """Codes are -1 and 1 in several terms: the arrays hold one-bit weights, whatever weights.bits says."""
+
+    stored_bits: float | None = None
+    """Bits of a weight's code where they are not weights.bits, for `average_bits`."""
 
     def encode(self, matrix: Tensor) -> WeightCodes:
         """The codes.
@@ -119,8 +133,18 @@ class WeightQuantizer(Quantizer):
     def update(self, matrix: Tensor) -> None:
         """Look at the weights before a training step's forward pass, to fit what gradients do not."""
 
-    def after_step(self, weight: Tensor) -> None:
-        """Change the weights in place after an optimizer's step: clip, or take a proximal step."""
+    def after_step(self, matrix: Tensor) -> Tensor | None:
+        """The weights after an optimizer's step, clipped or moved as a method asks.
+
+        Shapes: matrix (groups, outputs, inputs); returns the same.
+
+        Args:
+            matrix: what the step left.
+
+        Returns:
+            The new weights; None: as they are.
+        """
+        return None
 
 
 class InputQuantizer(Quantizer):
@@ -132,8 +156,20 @@ class InputQuantizer(Quantizer):
     ranged: ClassVar[bool] = True
     """Whether it takes its range from the hardware (inputs.range) rather than having one of its own."""
 
-    signed: bool | None = None
-    """Whether codes have a sign; None: the hardware and calibration decide."""
+    @property
+    def signed(self) -> bool | None:
+        """Whether codes have a sign; None: the hardware and calibration decide."""
+        return None
+
+    @property
+    def gate(self) -> Tensor | None:
+        """A threshold of outputs: of two passes the second counts where the first's output is above it."""
+        return None
+
+    @property
+    def passes(self) -> int:
+        """How often an input is sent, at most."""
+        return 1
 
     @property
     def ready(self) -> bool:

@@ -55,7 +55,9 @@ def after_step(sim: nn.Module) -> None:
         layer: Any = module
         quantizer = getattr(getattr(module, "array", None), "weight_quantizer", None)
         if isinstance(quantizer, WeightQuantizer):
-            quantizer.after_step(layer.weight)
+            moved = quantizer.after_step(layer.weight_matrix(layer.weight))
+            if moved is not None:
+                layer.weight.copy_(layer.weight_from_matrix(moved))
 
 
 def set_progress(sim: nn.Module, fraction: float) -> None:

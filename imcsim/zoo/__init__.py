@@ -6,6 +6,7 @@ with the official files.
 """
 
 from imcsim.zoo.benchmark import Benchmark, available, load
+from imcsim.zoo.bypass import Bypass
 from imcsim.zoo.datasets import (
     CIFAR10_CLASSES,
     CIFAR10_NORM,
@@ -18,10 +19,14 @@ from imcsim.zoo.datasets import (
     cifar10_test,
     mnist_subset,
 )
+from imcsim.zoo.folder import load_folder
 from imcsim.zoo.lenet import LeNet5, lenet5
+from imcsim.zoo.mobilenet import MobileNetV2, mobilenetv2
 from imcsim.zoo.official import load_cifar10, load_mnist
 from imcsim.zoo.resnet import CifarResNet, resnet20, resnet32, resnet44
 from imcsim.zoo.resnet8 import ResNet8, resnet8
+from imcsim.zoo.resnet18 import ResNet18, resnet18
+from imcsim.zoo.vgg import VGG, vgg7, vgg_small
 from imcsim.zoo.weights import load_weights
 
 __all__ = [
@@ -30,11 +35,15 @@ __all__ = [
     "CIFAR10_RAW",
     "FASHION_MNIST_NORM",
     "MNIST_NORM",
+    "VGG",
     "Benchmark",
+    "Bypass",
     "CifarResNet",
     "LeNet5",
+    "MobileNetV2",
     "Normalisation",
     "ResNet8",
+    "ResNet18",
     "available",
     "batches",
     "cifar10_calibration",
@@ -42,11 +51,16 @@ __all__ = [
     "lenet5",
     "load",
     "load_cifar10",
+    "load_folder",
     "load_mnist",
     "load_weights",
     "mnist_subset",
+    "mobilenetv2",
     "resnet8",
+    "resnet18",
     "resnet20",
     "resnet32",
     "resnet44",
+    "vgg7",
+    "vgg_small",
 ]

@@ -20,10 +20,13 @@ from imcsim.zoo.datasets import (
     cifar10_test,
     mnist_subset,
 )
+from imcsim.zoo.folder import load_folder
 from imcsim.zoo.lenet import lenet5
-from imcsim.zoo.official import load_cifar10, load_mnist
+from imcsim.zoo.mobilenet import mobilenetv2
 from imcsim.zoo.resnet import resnet20, resnet32, resnet44
 from imcsim.zoo.resnet8 import resnet8
+from imcsim.zoo.resnet18 import resnet18
+from imcsim.zoo.vgg import vgg7, vgg_small
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ _ENTRIES = {
     "resnet32": _Entry(resnet32, False, "cifar10", CIFAR10_NORM),
     "resnet44": _Entry(resnet44, False, "cifar10", CIFAR10_NORM),
     "resnet8": _Entry(resnet8, True, "cifar10", CIFAR10_RAW),
+    "resnet18": _Entry(resnet18, False, "cifar10", CIFAR10_NORM),
+    "vgg_small": _Entry(vgg_small, False, "cifar10", CIFAR10_NORM),
+    "vgg7": _Entry(vgg7, False, "cifar10", CIFAR10_NORM),
+    "mobilenetv2": _Entry(mobilenetv2, False, "cifar10", CIFAR10_NORM),
     "lenet5": _Entry(lenet5, False, "mnist", MNIST_NORM),
 }
 
@@ -94,7 +101,7 @@ def load(
     Args:
         name: one of `available`.
         weights: path of a checkpoint; None for the weights in the package.
-        folder: of the official data files, for the whole test set; None for the images in the package.
+        folder: of the data files (`load_folder`), for the whole test set; None for the images in the package.
         n: how many test images from the start; None for all.
 
     Returns:
@@ -121,14 +128,14 @@ def load(
         test = (
             cifar10_test(n, entry.normalise)
             if folder is None
-            else load_cifar10(folder, n=n, normalise=entry.normalise)
+            else load_folder("cifar10", folder, n=n, normalise=entry.normalise)
         )
         calibration, _ = cifar10_calibration(normalise=entry.normalise)
     else:
         test = (
             mnist_subset(n, entry.normalise)
             if folder is None
-            else load_mnist(folder, n=n, normalise=entry.normalise)
+            else load_folder("mnist", folder, n=n, normalise=entry.normalise)
         )
         calibration, _ = mnist_subset(256, entry.normalise, train=True)
     return Benchmark(name, model, *test, calibration, entry.normalise)

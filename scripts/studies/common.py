@@ -79,15 +79,33 @@ class Remembered(nn.Module):
 
 
 class Bench:
-    """ResNet-20 on CIFAR-10, measured on chips."""
+    """ResNet-20 on CIFAR-10, measured on chips.
 
-    def __init__(self, images: int, seeds: int, *, quick: bool = False) -> None:
-        self.benchmark = imcsim.zoo.load("resnet20", n=images)
-        self.batches = list(self.benchmark.batches(size=100))
-        self.calibration = list(self.benchmark.calibration_batches())[: 1 if quick else None]
-        self.images, self.seeds, self.quick = images, tuple(range(seeds)), quick
-        self.reference = Remembered(self.benchmark.model)
+    Args:
+        images: test images.
+        seeds: chips.
+        quick: two layers, few images.
+        data: file of training images, for studies that train.
+    """
+
+    network, data_set = "resnet20", "CIFAR-10 test images"
+
+    def __init__(self, images: int, seeds: int, *, quick: bool = False, data: Path | None = None) -> None:
+        self.images, self.seeds, self.quick, self.data = images, tuple(range(seeds)), quick, data
+        self.model, self.batches, self.calibration = self.load()
+        if quick:
+            self.calibration = self.calibration[:1]
+        self.reference = Remembered(self.model)
         self.float_top1 = imcsim.evaluate(self.reference, self.batches).top1
+
+    def load(self) -> tuple[nn.Module, list[tuple[Tensor, Tensor]], list[Tensor]]:
+        """The float network, test batches and calibration batches."""
+        benchmark = imcsim.zoo.load("resnet20", n=self.images)
+        return benchmark.model, list(benchmark.batches(size=100)), list(benchmark.calibration_batches())
+
+    def where(self, chip: Hardware) -> Hardware | dict[str, Hardware | None]:
+        """A quick run keeps all but the first and the last layer digital."""
+        return {"*": None, "conv1": chip, "linear": chip} if self.quick else chip
 
     def measure(self, base: Hardware, points: Sequence[Point], label: str) -> list[Row]:
         """A row a point, with top-1 of every seed, their mean, its 95 % interval and the mean SQNR."""
@@ -95,25 +113,30 @@ class Bench:
 
     def _measure(self, base: Hardware, point: Point) -> Row:
         chip = base.replace(point.changes) if point.changes else base
-        # a quick run keeps all but the first and the last layer digital
-        where = {"*": None, "conv1": chip, "linear": chip} if self.quick else chip
-        top1, sqnr, noted = [], [], {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", imcsim.devices.DeviceValidityWarning)
-            sim = imcsim.convert(self.benchmark.model, where, fold_batchnorm=point.fold)
+            sim = imcsim.convert(self.model, self.where(chip), fold_batchnorm=point.fold)
             imcsim.calibrate(sim, self.calibration)
-            for seed in self.seeds if point.drawn else self.seeds[:1]:
-                imcsim.program(sim, seed=seed)
-                if point.prepare is not None:
-                    point.prepare(sim)
-                imcsim.seed_reads(sim, seed)
-                found = imcsim.evaluate(sim, self.batches, reference=self.reference)
-                top1.append(found.top1)
-                sqnr.append(found.sqnr_db)
-                if point.inspect is not None and len(top1) == 1:
-                    noted = point.inspect(sim)
+            row = self.on_chips(sim, point)
+        if caught:
+            row["warnings"] = sorted({str(item.message) for item in caught})
+        return row
+
+    def on_chips(self, sim: nn.Module, point: Point) -> Row:
+        """A row for a converted and calibrated network, programmed with every seed."""
+        top1, sqnr, noted = [], [], {}
+        for seed in self.seeds if point.drawn else self.seeds[:1]:
+            imcsim.program(sim, seed=seed)
+            if point.prepare is not None:
+                point.prepare(sim)
+            imcsim.seed_reads(sim, seed)
+            found = imcsim.evaluate(sim, self.batches, reference=self.reference)
+            top1.append(found.top1)
+            sqnr.append(found.sqnr_db)
+            if point.inspect is not None and len(top1) == 1:
+                noted = point.inspect(sim)
         interval = accuracy_interval(top1, self.images)
-        row = {
+        return {
             **point.keys,
             "changes": dict(point.changes),
             "n": self.images,
@@ -123,9 +146,6 @@ class Bench:
             "sqnr_db": sum(sqnr) / len(sqnr),
             **noted,
         }
-        if caught:
-            row["warnings"] = sorted({str(item.message) for item in caught})
-        return row
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,8 @@ class Study:
         measure: runs it: the hardware that rows change, and the rows.
         tables: the page's tables by marker.
         figure: drawn from the record, or None.
+        bench: what is measured.
+        trains: the study trains, on images from a file given as --data.
     """
 
     name: str
@@ -151,6 +173,8 @@ class Study:
     measure: Callable[[Bench], tuple[Hardware, list[Row]]]
     tables: Callable[[Record], dict[str, str]]
     figure: Callable[[Record], Figure] | None = None
+    bench: type[Bench] = Bench
+    trains: bool = False
 
     def run(self, argv: Sequence[str] | None = None) -> None:
         """Measure, write the record, draw, fill the page's tables and print them."""
@@ -174,9 +198,11 @@ class Study:
 
     def _record(self, args: argparse.Namespace, folder: Path) -> None:
         code = code_state()
-        bench = Bench(args.images, args.seeds, quick=args.quick)
+        bench = self.bench(args.images, args.seeds, quick=args.quick, data=args.data)
         hardware, rows = self.measure(bench)
         options = f"--images {args.images} --seeds {args.seeds}{' --quick' if args.quick else ''}"
+        if args.data is not None:
+            options += f" --data {args.data.name}"
         write_record(
             self.name,
             rows,
@@ -185,7 +211,7 @@ class Study:
             seeds=bench.seeds,
             n=bench.images,
             hardware={"base": hardware},
-            facts={"network": "resnet20", "data": "CIFAR-10 test images", "float_top1": bench.float_top1},
+            facts={"network": bench.network, "data": bench.data_set, "float_top1": bench.float_top1},
             code=code,
         )
 
@@ -203,6 +229,12 @@ class Study:
             "--render", action="store_true", help="figure and tables from the record that is there"
         )
         parser.add_argument("--out", type=Path, default=DOCS, help="folder of results/ and studies/")
+        parser.add_argument(
+            "--data",
+            type=Path,
+            default=None,
+            help="an .npz of training images" if self.trains else argparse.SUPPRESS,
+        )
         args = parser.parse_args(argv)
         args.images = args.images or (QUICK_IMAGES if args.quick else self.images)
         args.seeds = args.seeds or (1 if args.quick else self.seeds)

@@ -129,8 +129,8 @@ class Learned(WeightQuantizer):
     def penalty(self) -> Tensor:
         return self.step.square()
 
-    def after_step(self, weight: Tensor) -> None:
-        weight.clamp_(-0.5, 0.5)
+    def after_step(self, matrix: Tensor) -> Tensor:
+        return matrix.clamp(-0.5, 0.5)
 
 
 class Halved(GradientQuantizer):
