@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, quant, train, zoo
+from imcsim import circuits, devices, ppa, quant, sweep, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.diagnose import diagnose
@@ -39,6 +39,7 @@ __all__ = [
     "seed_reads",
     "set_plan_memory",
     "summary",
+    "sweep",
     "train",
     "zoo",
 ]

@@ -36,21 +36,21 @@ class Data(NamedTuple):
 
 
 class _Set(NamedTuple):
-    """A data set of the package: inside, in a folder of official files, and to calibrate on."""
+    """A data set: its test images in the package, its name in a folder of files, images to calibrate on."""
 
     inside: Callable[..., tuple[Tensor, Tensor]]
-    official: Callable[..., tuple[Tensor, Tensor]]
+    name: str
     calibration: Callable[..., tuple[Tensor, Tensor]]
     normalise: zoo.Normalisation
 
 
-_CIFAR10 = _Set(zoo.cifar10_test, zoo.load_cifar10, zoo.cifar10_calibration, zoo.CIFAR10_NORM)
+_CIFAR10 = _Set(zoo.cifar10_test, "cifar10", zoo.cifar10_calibration, zoo.CIFAR10_NORM)
 DATA_SETS: dict[str, _Set] = {
     "cifar10": _CIFAR10,
     "cifar10_raw": _CIFAR10._replace(normalise=zoo.CIFAR10_RAW),
     "mnist": _Set(
         zoo.mnist_subset,
-        zoo.load_mnist,
+        "mnist",
         partial(zoo.mnist_subset, CALIBRATION_IMAGES, train=True),
         zoo.MNIST_NORM,
     ),
@@ -78,7 +78,7 @@ def load_data(name: str, *, n: int | None = None, folder: str | os.PathLike[str]
     """
     if name in DATA_SETS:
         kind = DATA_SETS[name]
-        read = kind.inside if folder is None else partial(kind.official, folder)
+        read = kind.inside if folder is None else partial(zoo.load_folder, kind.name, folder)
         images, labels = read(n=n, normalise=kind.normalise)
         return Data(images, labels, kind.calibration(normalise=kind.normalise)[0])
     if name.endswith(".npz"):
@@ -99,7 +99,9 @@ def _from_file(path: Path) -> tuple[Any, ...]:
         with np.load(path, allow_pickle=False) as arrays:
             found = {key: arrays[key] for key in ("images", "labels", "calibration") if key in arrays}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"data file {str(path)!r} cannot be read ({error}); write it with numpy.savez") from None
+        raise DataError(
+            f"data file {str(path)!r} cannot be read ({error}); write it with numpy.savez"
+        ) from None
     missing = {"images", "labels"} - set(found)
     if missing:
         raise DataError(

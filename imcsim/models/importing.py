@@ -27,8 +27,7 @@ def import_object(path: str, what: str) -> Any:
     module, colon, name = path.partition(":")
     if not (module and colon and name):
         raise InputError(
-            f"{what} {path!r} is not an import path; write package.module:name, such as "
-            "imcsim.zoo:resnet20"
+            f"{what} {path!r} is not an import path; write package.module:name, such as imcsim.zoo:resnet20"
         )
     here = str(Path.cwd())
     if here not in sys.path:

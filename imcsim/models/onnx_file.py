@@ -24,7 +24,15 @@ OPSET = 17
 """The newest operator set that onnx2torch knows."""
 
 _WITH_WEIGHT = ("Conv", "ConvTranspose", "Gemm", "BatchNormalization")
-_REDUCTIONS = ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSumExp")
+_REDUCTIONS = (
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSumExp",
+)
 """Operators whose axes were an attribute up to opset 17, and are an input since 18."""
 
 
