@@ -13,8 +13,8 @@ from imcsim.models import DATA_SETS
 ModelName = Annotated[
     str,
     typer.Option(
-        help=f"A network: {', '.join(zoo.available())}; package.module:name of one; a .pt2 file of torch.export; "
-        "or an .onnx file."
+        help=f"A network: {', '.join(zoo.available())}; package.module:name of one; a .pt2 file of "
+        "torch.export; or an .onnx file."
     ),
 ]
 Checkpoint = Annotated[

@@ -22,9 +22,7 @@ FAILED = 1
 
 def sweep(
     study: Annotated[Path, typer.Argument(help="The study, a .toml file: [study], [axes], [hardware].")],
-    rows: Annotated[
-        Path | None, typer.Option(help="The SQLite file of the rows; beside the study if not given.")
-    ] = None,
+    rows: Annotated[Path | None, typer.Option(help="SQLite file of the rows; else beside the study.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker process.")] = None,
     backend: Annotated[str | None, typer.Option(help="joblib (this machine) or ray (a cluster).")] = None,
@@ -36,7 +34,7 @@ def sweep(
     csv: Annotated[Path | None, typer.Option(help="Write the rows as csv too.")] = None,
     record: Annotated[
         Path | None,
-        typer.Option(help="Folder for a JSON record with configuration, seeds, version and commit."),
+        typer.Option(help="Folder for a JSON record: configuration, seeds, version, commit."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,8 +94,8 @@ def _search_options(study: Study) -> dict[str, Any]:
     unknown = set(options) - {"objectives", "trials", "storage", "seed"}
     if unknown or not {"objectives", "trials"} <= set(options):
         raise StudyError(
-            f"[search] has {', '.join(options) or 'nothing'}; it needs objectives and trials, and may have storage "
-            "and seed"
+            f"[search] has {', '.join(options) or 'nothing'}; it needs objectives and trials, and may have "
+            "storage and seed"
         )
     return options
 
@@ -113,9 +111,8 @@ def _show_plan(study: Study, as_json: bool) -> None:
         show_json({"study": study.name, **facts, "seconds_each": plan.seconds_each, "seconds": plan.seconds})
     else:
         axes = ", ".join(study.axes)
-        show(
-            f"{study.name}: {plan} with {study.workers} workers\n{study.design} over {axes}; rows in {study.file}"
-        )
+        show(f"{study.name}: {plan} with {study.workers} workers")
+        show(f"{study.design} over {axes}; rows in {study.file}")
 
 
 def _show_search(found: Found, as_json: bool) -> None:

@@ -87,8 +87,8 @@ def load_data(name: str, *, n: int | None = None, folder: str | os.PathLike[str]
         made = import_object(name, "data")
         return _checked(made() if callable(made) else made, n, f"data {name!r}")
     raise FileMissingError(
-        f"there is no data set {name!r}.{did_you_mean(name, DATA_SETS)} Available: {', '.join(DATA_SETS)}; or "
-        "give an .npz file, or the import path of a function, package.module:name"
+        f"there is no data set {name!r}.{did_you_mean(name, DATA_SETS)} Available: {', '.join(DATA_SETS)}; "
+        "or give an .npz file, or the import path of a function, package.module:name"
     )
 
 

@@ -81,7 +81,7 @@ def _packages() -> tuple[Any, Any]:
             "pip install 'imcsim[onnx]', or without torchvision: pip install onnx and "
             "pip install --no-deps onnx2torch"
         ) from None
-    slices = importlib.import_module("onnx2torch.node_converters.slice")
+    slices: Any = importlib.import_module("onnx2torch.node_converters.slice")
     slices._do_slice = _slice
     return onnx, onnx2torch
 
@@ -158,7 +158,8 @@ def _linear_layers(net: GraphModule) -> None:
         stored = _initializer(net, node.args[1])
         if stored is None or stored.dim() != 2:
             continue
-        layer = nn.Linear(*stored.shape, bias=False, device="meta")
+        inputs, outputs = stored.shape
+        layer = nn.Linear(inputs, outputs, bias=False, device="meta")
         layer.weight = nn.Parameter(stored.T.contiguous())
         net._modules[node.target] = layer
         node.args = node.args[:1]

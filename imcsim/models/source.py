@@ -1,4 +1,4 @@
-"""A network from the zoo, an import path, a torch.export file or an ONNX file, with weights from a checkpoint."""
+"""A network from the zoo, an import path, a torch.export or an ONNX file, with weights from a checkpoint."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def _network(source: str) -> nn.Module:
     if ":" not in source:
         raise FileMissingError(
             f"there is no network named {source!r} in the zoo.{did_you_mean(source, zoo.available())} "
-            f"Available: {', '.join(zoo.available())}; or give package.module:name, a .pt2 file or an .onnx file"
+            f"Available: {', '.join(zoo.available())}; or give package.module:name, a .pt2 or an "
+            ".onnx file"
         )
     made = import_object(source, "model")
     net = made if isinstance(made, nn.Module) else made() if callable(made) else made

@@ -60,8 +60,8 @@ class Range:
         whole = not self.integer or (self.low == int(self.low) and self.high == int(self.high))
         if not (finite and whole and self.low < self.high and (self.low > 0 or not self.log)):
             raise StudyError(
-                f"range {self.low!r} to {self.high!r} (log = {self.log}, integer = {self.integer}): low must be "
-                "below high, both finite, above 0 where log = true and whole where integer = true"
+                f"range {self.low!r} to {self.high!r} (log = {self.log}, integer = {self.integer}): low must "
+                "be below high, both finite, above 0 where log = true and whole where integer = true"
             )
 
     def at(self, u: float) -> float | int:
@@ -99,8 +99,8 @@ def read_axes(given: Mapping[str, Any], *, free: bool) -> dict[str, Axis]:
             if not (free or part in SETTINGS or known_field(part)):
                 raise StudyError(
                     f"axis {part!r} is no field of a hardware description and no setting of a study."
-                    f"{did_you_mean(part, [*SETTINGS, *_COMMON])} Settings: {', '.join(SETTINGS)}; fields are "
-                    "dotted names such as adc.bits"
+                    f"{did_you_mean(part, [*SETTINGS, *_COMMON])} Settings: {', '.join(SETTINGS)}; fields "
+                    "are dotted names such as adc.bits"
                 )
         axes[name] = _axis(name, values)
     return axes
@@ -111,8 +111,11 @@ def split_name(name: str) -> list[str]:
     return [part.strip() for part in name.split(",")]
 
 
-_COMMON = ("adc.bits", "adc.range", "array.rows", "array.cols", "device.card", "device.programming", "weights.bits",
-           "weights.cell_bits", "weights.encoding", "inputs.bits")  # fmt: skip
+_COMMON = (
+    *("adc.bits", "adc.range", "array.rows", "array.cols", "device.card", "device.programming"),
+    *("inputs.bits", "weights.bits", "weights.cell_bits", "weights.encoding"),
+)
+"""Fields that a mistyped axis most likely means."""
 
 
 def _axis(name: str, values: Any) -> Axis:
@@ -122,8 +125,8 @@ def _axis(name: str, values: Any) -> Axis:
         unknown = set(values) - {"low", "high", "log", "integer"}
         if unknown or not {"low", "high"} <= set(values):
             raise StudyError(
-                f"axis {name!r} = {dict(values)!r}: a range has low and high, and may have log and integer; give "
-                "these, or a list of values"
+                f"axis {name!r} = {dict(values)!r}: a range has low and high, and may have log and integer; "
+                "give these, or a list of values"
             )
         return Range(**values)
     if isinstance(values, Sequence | range) and not isinstance(values, str) and len(values):

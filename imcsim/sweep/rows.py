@@ -157,8 +157,8 @@ class Results:
         if missing or failed:
             first = f": {_headline(failed[0]['error'])}" if failed else ""
             raise StudyError(
-                f"study {self.name!r}: {len(failed)} points failed and {missing} have not run{first}; look at "
-                "failures(), and run again with retry = True"
+                f"study {self.name!r}: {len(failed)} points failed and {missing} have not run{first}; look "
+                "at failures(), and run again with retry = True"
             )
         return self
 

@@ -141,8 +141,8 @@ def _values(
         values = [(row.result or {}).get(name) for row in rows]
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
             raise StudyError(
-                f"objective {name!r} = {values[0]!r}: it must be a finite number that each point gives; energy_J, "
-                "latency_s and area_mm2 need costs = true"
+                f"objective {name!r} = {values[0]!r}: it must be a finite number that each point gives; "
+                "energy_J, latency_s and area_mm2 need costs = true"
             )
         out.append(math.fsum(values) / len(values))  # type: ignore[arg-type]
     return out
@@ -186,8 +186,8 @@ def _open(study: Study, objectives: Objectives, storage: str) -> optuna.Study:
         found.set_user_attr("study", want)
     elif have != want:
         raise StudyError(
-            f"the search {study.name!r} in {storage!r} was begun with other objectives or axes; give the study "
-            "another name or file"
+            f"the search {study.name!r} in {storage!r} was begun with other objectives or axes; give the "
+            "study another name or file"
         )
     return found
 

@@ -85,7 +85,8 @@ class Store:
             self._open(":memory:" if path is None else os.fspath(path))
         except sqlite3.DatabaseError as error:
             raise DataError(
-                f"study file {os.fspath(path or '')!r} is not a study's SQLite file ({error}); give another name"
+                f"study file {os.fspath(path or '')!r} is not a study's SQLite file ({error}); give "
+                "another name"
             ) from None
 
     def _open(self, name: str) -> None:

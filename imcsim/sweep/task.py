@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import imcsim
 from imcsim.batches import evaluation_mode
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
@@ -186,6 +185,5 @@ def _provenance() -> dict[str, Any]:
     return {
         "commit": code.commit,
         "dirty": code.dirty,
-        "imcsim": imcsim.__version__,
         "machine": machine_facts(),
     }

@@ -88,8 +88,8 @@ def _on_joblib(points: list[Point], workers: int, threads: int) -> Iterator[Row]
             yield from run(joblib.delayed(bounded)(point, threads) for point in points)
     except TerminatedWorkerError as error:
         raise StudyError(
-            f"a worker died ({str(error).splitlines()[0]}), often for lack of memory; the rows that were there "
-            "are kept: run the study again, with fewer workers or a smaller batch"
+            f"a worker died ({str(error).splitlines()[0]}), often for lack of memory; the rows that were "
+            "there are kept: run the study again, with fewer workers or a smaller batch"
         ) from error
 
 
@@ -125,8 +125,8 @@ def _next(ray: ModuleType, running: dict[Any, Point]) -> Row:
         row: Row = ray.get(done)
     except ray.exceptions.RayError as error:
         raise StudyError(
-            f"a worker was lost at {dict(point.settings)!r} ({str(error).splitlines()[0]}); the rows that were "
-            "there are kept: run the study again, with fewer workers or a smaller batch"
+            f"a worker was lost at {dict(point.settings)!r} ({str(error).splitlines()[0]}); the rows that "
+            "were there are kept: run the study again, with fewer workers or a smaller batch"
         ) from error
     return row
 
