@@ -77,9 +77,10 @@ def with_layers(flat: nn.Module, path: Path) -> GraphModule:
             if stored["weight"] is not None:  # a computed weight is no stored matrix
                 _replace(node, given, stored, root, made)
     _plain_signature(graph)
-    graph.eliminate_dead_code()
-    graph.lint()
-    return GraphModule(root, graph, class_name="Exported").eval()
+    net = GraphModule(root, graph, class_name="Exported")
+    net.graph.eliminate_dead_code()
+    net.recompile()
+    return net.eval()
 
 
 def _plain_signature(graph: Graph) -> None:
@@ -122,7 +123,7 @@ def _replace(
         _put(root, made[key], _holding(_BUILDERS[node.target](given, stored), stored))
     graph = node.graph
     with graph.inserting_before(node):
-        call = graph.call_module(made[key], (given["input"],))
+        call = graph.create_node("call_module", made[key], (given["input"],))
     call.meta = dict(node.meta)
     if node.target is aten._native_batch_norm_legit_no_training.default:  # gives (output, mean, deviation)
         for user in list(node.users):

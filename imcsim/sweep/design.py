@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from imcsim.errors import StudyError
 from imcsim.functional.noise import keyed_generator
 from imcsim.sweep.axes import Axis, Choices
@@ -56,7 +58,9 @@ def points_of(
     else:
         from scipy.stats import qmc  # slow to import
 
-        fractions = qmc.LatinHypercube(len(axes), seed=draw).random(samples)
+        fractions = qmc.LatinHypercube(len(axes), seed=np.random.default_rng(draw.integers(1 << 62))).random(
+            samples
+        )
     return [
         {name: axis.at(float(u)) for (name, axis), u in zip(axes.items(), row, strict=True)}
         for row in fractions

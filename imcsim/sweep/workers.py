@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import zip_longest
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -20,6 +23,9 @@ Backend = Literal["joblib", "ray"]
 
 AHEAD = 2
 """Points handed out for each worker: one runs, one waits."""
+
+WATCH_S = 1.0
+"""How often a worker looks whether its study still lives; loky's own would wait for five minutes."""
 
 
 def run_points(
@@ -65,6 +71,25 @@ def bounded(point: Point, threads: int) -> Row:
     return attempt(point)
 
 
+def guarded(point: Point, threads: int, parent: int) -> Row:
+    """`bounded` in a process that ends soon after its study's does, however that ended."""
+    _end_with(parent)
+    return bounded(point, threads)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Watch, in a thread, whether this process still belongs to its parent."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    if os.getppid() == parent:  # not so where process numbers mean something else
+        threading.Thread(target=watch, daemon=True).start()
+
+
 def _in_lanes(points: Sequence[Point], workers: int) -> list[Point]:
     """An order in which workers tend to get different chips, and each the seeds and ages of its own."""
     chips: dict[str, list[Point]] = {}
@@ -85,7 +110,8 @@ def _on_joblib(points: list[Point], workers: int, threads: int) -> Iterator[Row]
             run = joblib.Parallel(
                 n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=AHEAD * workers
             )
-            yield from run(joblib.delayed(bounded)(point, threads) for point in points)
+            parent = os.getpid()
+            yield from run(joblib.delayed(guarded)(point, threads, parent) for point in points)
     except TerminatedWorkerError as error:
         raise StudyError(
             f"a worker died ({str(error).splitlines()[0]}), often for lack of memory; the rows that were "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import warnings
 
 import pytest
 from scipy import stats
@@ -62,7 +61,7 @@ def test_a_random_design_is_uniform():
     [
         ({"adc.bitz": [5]}, {"evaluate": None}, "axis 'adc.bitz' is no field"),
         ({"adc.bitz": [5]}, {"evaluate": None}, "Did you mean 'adc.bits'?"),
-        ({}, {}, "give names with values"),
+        ({}, {}, "give a table of names with values"),
         ({"adc.bits": []}, {}, "at least one value"),
         ({"adc.bits": "56"}, {}, "at least one value"),
         ({"adc.bits": {"low": 5}}, {}, "a range has low and high"),
@@ -207,33 +206,39 @@ def test_csv_and_record_hold_rows_configuration_and_provenance(tmp_path):
 # ---- accuracy on a chip
 
 
-@pytest.mark.slow
 def test_a_point_is_what_the_functions_give():
     hardware = {"device": {"card": "pcm_gst"}, "adc": {"bits": 8, "range": "calibrated"}}
+    axes = {"model": ["tests.sweep.toys:net"], "age": [0.0, 3600.0], "compensation": [None, "global"]}
     study = Study(
-        {"age": [0.0, 3600.0], "compensation": [None, "global"]},
-        hardware=hardware,
-        model="resnet8",
-        images=8,
-        batch=8,
-        seed=3,
-        costs=True,
+        axes, hardware=hardware, data="tests.sweep.toys:images", images=40, batch=8, seed=3, costs=True
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", imcsim.devices.DeviceValidityWarning)
-        found = study.run().require()
-        benchmark = imcsim.zoo.load("resnet8", n=8)
-        sim = imcsim.convert(benchmark.model, imcsim.Hardware.model_validate(hardware))
-        imcsim.calibrate(sim, benchmark.calibration_batches())
-        imcsim.program(sim, seed=3)
-        for row in found.rows():
-            imcsim.age(sim, row["age"], compensation=row["compensation"])
-            imcsim.seed_reads(sim, 3)
-            want = imcsim.evaluate(sim, benchmark.batches(size=8), reference=benchmark.model)
-            assert (row["top1"], row["sqnr_db"]) == (want.top1, want.sqnr_db)
+    found = study.run().require()
+    images, labels = toys.images()
+    model, chip = toys.net().eval(), imcsim.Hardware.model_validate(hardware)
+    sim = imcsim.convert(model, chip)
+    imcsim.calibrate(sim, [images])
+    imcsim.program(sim, seed=3)
+    for row in found.rows():
+        imcsim.age(sim, row["age"], compensation=row["compensation"])
+        imcsim.seed_reads(sim, 3)
+        want = imcsim.evaluate(sim, zip(images.split(8), labels.split(8), strict=True), reference=model)
+        assert (row["top1"], row["sqnr_db"], row["n"]) == (want.top1, want.sqnr_db, 40)
     assert len({row["sqnr_db"] for row in found.rows()}) == 3  # at age 0 there is nothing to compensate
-    costs = imcsim.estimate(benchmark.model, benchmark.images[:1], imcsim.Hardware.model_validate(hardware))
-    assert found.rows()[0]["energy_J"] == costs.energy_J
+    assert found.rows()[0]["energy_J"] == imcsim.estimate(model, images[:1], chip).energy_J
+    assert found.means()[0]["n"] == 40
+
+
+def test_warnings_of_a_point_are_in_its_row():
+    study = Study(
+        {"age": [0.0, 1e7]},
+        hardware={"device": {"card": "neurram_wan2022"}},
+        model="tests.sweep.toys:net",
+        data="tests.sweep.toys:images",
+        images=4,
+    )
+    young, old = study.run().require().rows()
+    assert "warnings" not in young
+    assert "drift is known up to" in old["warnings"][0]
 
 
 def test_a_study_from_a_file(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from imcsim.errors import StudyError
@@ -23,7 +24,8 @@ RUN = """
 import sys
 from imcsim.sweep import Study
 from tests.sweep import toys
-Study({axes!r}, hardware={{"adc": {{"bits": 8}}}}, evaluate=toys.counted, file=sys.argv[1], workers={workers}).run()
+chip = {{"adc": {{"bits": 8}}}}
+Study({axes!r}, hardware=chip, evaluate=toys.counted, file=sys.argv[1], workers={workers}).run()
 """
 
 
@@ -80,14 +82,21 @@ def test_killed_three_times_a_study_has_every_row_once_and_as_uninterrupted(tmp_
 
 
 @pytest.mark.slow
-def test_workers_that_are_killed_with_their_study_leave_whole_rows(tmp_path, monkeypatch):
+def test_workers_end_with_a_killed_study_and_leave_whole_rows(tmp_path, monkeypatch):
+    """Local worker processes."""
     file = tmp_path / "killed.sqlite"
     process = started(file, workers=2)
     while count(file) < 20:
         assert process.poll() is None
         time.sleep(0.01)
+    workers = [
+        child for child in psutil.Process(process.pid).children() if "popen_loky" in " ".join(child.cmdline())
+    ]
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert len(workers) == 2
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
     assert 20 <= count(file) < POINTS
     monkeypatch.setenv("MARKS", f"{file}.marks")
     whole = study(file=file, evaluate=toys.counted, workers=2).run().require()
