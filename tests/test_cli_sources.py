@@ -102,7 +102,7 @@ def test_estimate_takes_a_network_from_elsewhere():
     ("arguments", "says"),
     [
         (["sweep", "none.toml"], "study file 'none.toml' does not exist"),
-        (["sweep"], "STUDY"),
+        (["sweep"], "Missing argument"),
         (["evaluate", *NETWORK], "says nothing of its data"),
         (["evaluate", "--model", "a.pt"], "is a checkpoint: weights without a network"),
         (["evaluate", "--model", "none.onnx"], "'none.onnx' does not exist"),

@@ -11,11 +11,12 @@ from imcsim.plot.costs import breakdown, pareto
 from imcsim.plot.devices import device_card
 from imcsim.plot.networks import layer_sqnr, tile_map
 from imcsim.plot.style import MARKERS, PALETTE
-from imcsim.plot.sweeps import accuracy_vs_adc_bits, adc_sweep, sqnr_vs_adc_bits
+from imcsim.plot.sweeps import accuracy_over, accuracy_vs_adc_bits, adc_sweep, sqnr_vs_adc_bits
 
 __all__ = [
     "MARKERS",
     "PALETTE",
+    "accuracy_over",
     "accuracy_vs_adc_bits",
     "adc_sweep",
     "breakdown",
