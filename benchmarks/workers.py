@@ -12,9 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from imcsim.results import code_state, write_record
+from imcsim.hardware import write_atomically
+from imcsim.results import code_state, put_between_markers, write_record
 from imcsim.sweep import Study
 
+PAGE = Path("docs/sweeps.md")
 AXES = {"adc.bits": [5, 6, 7, 8], "weights.encoding": ["differential", "offset"]}
 CHIP = {
     "adc": {"bits": 8, "range": "calibrated"},
@@ -39,6 +41,15 @@ def seconds(workers: int, images: int, chips: int) -> float:
         return time.perf_counter() - started
 
 
+def sentence(rows: list[dict[str, float]], ratio: float, chips: int) -> str:
+    """What the page says."""
+    ratios = ", ".join(f"{row['ratio']:.2f}" for row in rows)
+    return (
+        f"On two cores, two workers with a thread each run {8 * chips} points of ResNet-8 {ratio:.2f} times as "
+        f"fast as\none (median of {ratios}; the start of the workers included; `python -m benchmarks.workers`)."
+    )
+
+
 def main() -> None:
     """Measure, print and write the record."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,11 +67,17 @@ def main() -> None:
         print(f"one worker {one:.1f} s, two {two:.1f} s: {one / two:.2f} times as fast (load {load:.1f})")
     ratio = statistics.median(row["ratio"] for row in rows)
     print(f"median: {ratio:.2f}")
+    if PAGE.is_file():
+        text = put_between_markers(
+            PAGE.read_text(encoding="utf-8"), "speed", sentence(rows, ratio, args.chips)
+        )
+        write_atomically(PAGE, text.encode())
+    options = f"--images {args.images} --chips {args.chips} --rounds {args.rounds}"
     write_record(
         "sweep_workers",
         rows,
         folder=args.out,
-        command=f"python -m benchmarks.workers --images {args.images} --chips {args.chips} --rounds {args.rounds}",
+        command=f"python -m benchmarks.workers {options}",
         seeds=range(args.chips),
         n=args.images,
         hardware={},
