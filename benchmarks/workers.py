@@ -45,8 +45,8 @@ def sentence(rows: list[dict[str, float]], ratio: float, chips: int) -> str:
     """What the page says."""
     ratios = ", ".join(f"{row['ratio']:.2f}" for row in rows)
     return (
-        f"On two cores, two workers with a thread each run {8 * chips} points of ResNet-8 {ratio:.2f} times as "
-        f"fast as\none (median of {ratios}; the start of the workers included; `python -m benchmarks.workers`)."
+        f"On two cores, two workers with a thread each run {8 * chips} points of ResNet-8 {ratio:.2f} times "
+        f"as fast as\none (median of {ratios}; their start included; `python -m benchmarks.workers`)."
     )
 
 
