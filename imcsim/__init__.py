@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imcsim import circuits, devices, ppa, quant, train, zoo
+from imcsim import circuits, devices, ppa, quant, sweep, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.diagnose import diagnose
@@ -48,6 +48,7 @@ __all__ = [
     "set_plan_memory",
     "summary",
     "survey",
+    "sweep",
     "train",
     "write_report",
     "zoo",

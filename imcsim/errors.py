@@ -45,6 +45,10 @@ class CircuitError(ImcsimError, ValueError):
     """A circuit function got values it cannot solve."""
 
 
+class StudyError(ImcsimError, ValueError):
+    """A study is described wrongly, or a worker of it was lost."""
+
+
 class DataError(ImcsimError, ValueError):
     """A data file or a data set is not what it should be."""
 

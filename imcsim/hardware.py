@@ -481,6 +481,19 @@ def _clean(loc: tuple[int | str, ...]) -> list[str]:
     return out
 
 
+def known_field(name: str) -> bool:
+    """Whether a dotted name is a table or a field of a description.
+
+    Args:
+        name: such as adc.bits.
+
+    Returns:
+        True where `Hardware.replace` knows the name.
+    """
+    *tables, last = name.split(".")
+    return last in _fields_at(tables)
+
+
 def _fields_at(path: list[str]) -> set[str]:
     """Names of the fields of the table at `path`."""
     models: list[type[BaseModel]] = [Hardware]

@@ -12,18 +12,29 @@ from rich.progress import track
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], label: str) -> Iterator[T]:
-    """Iterate with a progress bar on a terminal, plainly elsewhere.
+_shown = False
+"""A bar is on the terminal: bars inside it would fight for the same line."""
+
+
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Iterate with a progress bar and the time left on a terminal, plainly elsewhere and inside another bar.
 
     Args:
         items: what to iterate over.
         label: shown before the bar.
+        total: how many items there are, where `items` cannot tell.
 
     Yields:
         The items.
     """
-    if not sys.stderr.isatty():
+    global _shown
+    if _shown or not sys.stderr.isatty():
         yield from items
         return
-    total = len(items) if isinstance(items, Sized) else None
-    yield from track(items, label, total=total, console=Console(stderr=True), transient=True)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    _shown = True
+    try:
+        yield from track(items, label, total=total, console=Console(stderr=True), transient=True)
+    finally:
+        _shown = False

@@ -16,7 +16,7 @@ import pandas as pd
 import imcsim
 from imcsim import presets
 from imcsim.hardware import write_atomically
-from imcsim.plot_chips import survey_efficiency
+from imcsim.plot import survey_efficiency
 from imcsim.results import markdown_table, put_between_markers, write_record
 from imcsim.survey import survey_chip, survey_chips, survey_points
 from imcsim.survey.table import NUMBERS

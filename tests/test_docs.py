@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs/quickstart.md", *sorted((ROOT / "docs/howto").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "docs/quickstart.md", ROOT / "docs/sweeps.md", ROOT / "docs/diagnose.md"]
+PAGES += sorted((ROOT / "docs/howto").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

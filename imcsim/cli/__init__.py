@@ -1,4 +1,4 @@
-"""The command line: `imcsim evaluate | estimate | report | presets | devices`.
+"""The command line: `imcsim evaluate | sweep | estimate | report | presets | devices`.
 
 Bad input ends with exit code 2 and one line on stderr. With `--json` a command prints one JSON document on
 stdout; numbers that JSON does not have are strings there ("inf").
@@ -17,6 +17,7 @@ from imcsim.cli import devices, presets
 from imcsim.cli.estimate import estimate
 from imcsim.cli.evaluate import evaluate
 from imcsim.cli.report import report
+from imcsim.cli.sweep import sweep
 from imcsim.errors import ImcsimError
 
 BAD_INPUT = 2
@@ -47,10 +48,9 @@ def _fail(message: str) -> NoReturn:
     sys.exit(BAD_INPUT)
 
 
-app = typer.Typer(
-    cls=_OneLineErrors, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
-)
+app = typer.Typer(cls=_OneLineErrors, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 app.command("evaluate")(evaluate)
+app.command("sweep")(sweep)
 app.command("estimate")(estimate)
 app.command("report")(report)
 app.add_typer(presets.app, name="presets")

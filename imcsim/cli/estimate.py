@@ -6,24 +6,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
+from torch import Tensor, nn
 
 import imcsim
 from imcsim import ppa, zoo
 from imcsim.cli.chip import Changes, HardwareName, load_chip
+from imcsim.cli.network import Checkpoint, ModelName
 from imcsim.cli.output import AsJson, save_figure, show, show_json
 from imcsim.errors import InputError
+from imcsim.models import load_model
 
 
 def estimate(
     hardware: HardwareName = "isaac",
-    model: Annotated[str, typer.Option(help=f"A network: {', '.join(zoo.available())}.")] = "resnet20",
+    model: ModelName = "resnet20",
     changes: Changes = None,
     peak: Annotated[
         bool, typer.Option("--peak", help="The chip with every array busy, as its paper counts; no network.")
     ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw energy by layer and component as stacked bars into this file.")
+    ] = None,
+    weights: Checkpoint = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Shape of one sample, 3,32,32, for a network that is not the zoo's."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -38,12 +47,11 @@ def estimate(
         else:
             show(str(top))
         return
-    benchmark = zoo.load(model, n=1)
-    found = imcsim.estimate(benchmark.model, benchmark.images[:1], chip)
+    found = imcsim.estimate(*_network(model, weights, shape), chip)
     if plot is not None:
-        from imcsim.plot_chips import estimate_bars  # matplotlib, only where it is asked for
+        from imcsim.plot import breakdown  # matplotlib, only where it is asked for
 
-        save_figure(estimate_bars(found), plot)
+        save_figure(breakdown(found), plot)
         typer.echo(f"{plot} written", err=True)
     if not as_json:
         show(str(found))
@@ -64,3 +72,16 @@ def estimate(
         "imcsim": imcsim.__version__,
     }
     show_json(facts)
+
+
+def _network(model: str, weights: Path | None, shape: str | None) -> tuple[nn.Module, Tensor]:
+    """The network and one input of it."""
+    if shape is None and model in zoo.available():
+        benchmark = zoo.load(model, weights=weights, n=1)
+        return benchmark.model, benchmark.images[:1]
+    if shape is None:
+        raise InputError(f"--model {model!r} says nothing of its input; add --shape, such as --shape 3,32,32")
+    sizes = [part.strip() for part in shape.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in sizes):
+        raise InputError(f"--shape {shape!r} is not a list of sizes such as 3,32,32")
+    return load_model(model, weights), torch.zeros(1, *(int(part) for part in sizes))

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,16 +13,17 @@ from rich.markup import escape
 from rich.table import Table
 
 import imcsim
-from imcsim import zoo
 from imcsim.cli.chip import Changes, HardwareName, load_chip
+from imcsim.cli.network import Checkpoint, DataName, Folder, ModelName
 from imcsim.cli.output import AsJson, show, show_json
 from imcsim.devices import DeviceValidityWarning
 from imcsim.evaluate import Evaluation
+from imcsim.models import load_benchmark
 
 
 def evaluate(
     hardware: HardwareName = "isaac",
-    model: Annotated[str, typer.Option(help=f"A network: {', '.join(zoo.available())}.")] = "resnet20",
+    model: ModelName = "resnet20",
     changes: Changes = None,
     images: Annotated[int, typer.Option(help="Test images, from the start of the test set.")] = 512,
     batch: Annotated[int, typer.Option(help="Images a batch.")] = 64,
@@ -37,22 +37,19 @@ def evaluate(
     age: Annotated[
         float, typer.Option(min=0, help="Seconds since the arrays were written and verified.")
     ] = 0.0,
-    weights: Annotated[
-        Path | None, typer.Option(help="A checkpoint, for networks whose weights are not in the package.")
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the official data files, for the whole test set.")
-    ] = None,
+    weights: Checkpoint = None,
+    data: Folder = None,
+    dataset: DataName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Accuracy of a pretrained network as float and on a chip.
+    """Accuracy of a network as float and on a chip.
 
     Ranges are calibrated on training images and target conductances; then the chip is programmed with the
     seed and aged.
     """
     started = time.perf_counter()
     chip = load_chip(hardware, changes)
-    benchmark = zoo.load(model, weights=weights, folder=data, n=images)
+    benchmark = load_benchmark(model, weights=weights, data=dataset, folder=data, n=images)
     batches = list(benchmark.batches(size=batch))
     with _short_warnings():
         sim = imcsim.convert(benchmark.model, chip, fold_batchnorm=fold_batchnorm, engine=engine)

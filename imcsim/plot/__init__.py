@@ -11,11 +11,13 @@ from imcsim.plot.costs import breakdown, pareto
 from imcsim.plot.devices import device_card
 from imcsim.plot.networks import layer_sqnr, tile_map
 from imcsim.plot.style import MARKERS, PALETTE
-from imcsim.plot.sweeps import accuracy_vs_adc_bits, adc_sweep, sqnr_vs_adc_bits
+from imcsim.plot.survey import survey_efficiency
+from imcsim.plot.sweeps import accuracy_over, accuracy_vs_adc_bits, adc_sweep, sqnr_vs_adc_bits
 
 __all__ = [
     "MARKERS",
     "PALETTE",
+    "accuracy_over",
     "accuracy_vs_adc_bits",
     "adc_sweep",
     "breakdown",
@@ -25,5 +27,6 @@ __all__ = [
     "layer_sqnr",
     "pareto",
     "sqnr_vs_adc_bits",
+    "survey_efficiency",
     "tile_map",
 ]

@@ -1,6 +1,8 @@
-"""Accuracy and SQNR over ADC bits."""
+"""Accuracy and SQNR over ADC bits, and accuracy over anything else."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from imcsim.errors import InputError
-from imcsim.plot.style import Rows, line_style, new_axes
+from imcsim.plot.style import Rows, decorate, line_style, new_axes
 
 
 def accuracy_vs_adc_bits(rows: Rows, ax: Axes | None = None, *, baseline: float | None = None) -> Axes:
@@ -38,6 +40,49 @@ def accuracy_vs_adc_bits(rows: Rows, ax: Axes | None = None, *, baseline: float 
         ax.axhline(100 * baseline, color="0.4", linestyle="--", linewidth=1, label="float")
     ax.set_ylabel("top-1 accuracy (%)")
     return _finish_bits(ax)
+
+
+def accuracy_over(
+    means: Rows, x: str, ax: Axes | None = None, *, by: str | None = None, baseline: float | None = None
+) -> Axes:
+    """Mean top-1 accuracy over anything, with 95 % intervals: what `imcsim.sweep.Results.means` gives.
+
+    Args:
+        means: dicts with mean, low and high (fractions) and the keys below.
+        x: key of the horizontal axis.
+        ax: where to draw; None: a new figure.
+        by: key whose values have a line each.
+        baseline: the float network's top-1, drawn as a line.
+
+    Returns:
+        The axes.
+
+    Raises:
+        InputError: no rows, or a row without one of the keys.
+    """
+    held = list(means)
+    needed = ["mean", "low", "high", x, *([by] if by else [])]
+    if not held:
+        raise InputError("there are no rows to draw; give at least one")
+    for i, row in enumerate(held):
+        for key in needed:
+            if key not in row:
+                raise InputError(f"row {i} has no {key!r}; a row needs {', '.join(needed)}")
+    lines: dict[str, list[Any]] = {}
+    for row in held:
+        lines.setdefault(f"{by}: {row[by]}" if by else "chip", []).append(row)
+    ax = new_axes() if ax is None else ax
+    for i, (label, rows) in enumerate(lines.items()):
+        rows.sort(key=lambda row: float(row[x]))
+        mean, low, high = (np.array([100 * row[key] for row in rows]) for key in ("mean", "low", "high"))
+        errors = np.stack([mean - low, high - mean]).clip(min=0)
+        at = [row[x] for row in rows]
+        ax.errorbar(at, mean, yerr=errors, label=label, capsize=3, markersize=4, **line_style(i))
+    if baseline is not None:
+        ax.axhline(100 * baseline, color="0.4", linestyle="--", linewidth=1, label="float")
+    ax.set(xlabel=x, ylabel="top-1 accuracy (%)")
+    decorate(ax)
+    return ax
 
 
 def sqnr_vs_adc_bits(rows: Rows, ax: Axes | None = None) -> Axes:

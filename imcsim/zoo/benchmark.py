@@ -39,7 +39,7 @@ class Benchmark:
         images: test images (N, C, H, W), normalised as ``model`` wants them.
         labels: (N,), int64.
         calibration: training images, normalised alike.
-        normalise: what was done to the 8-bit images.
+        normalise: what was done to the 8-bit images; None where that is not known.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Benchmark:
     images: Tensor
     labels: Tensor
     calibration: Tensor
-    normalise: Normalisation
+    normalise: Normalisation | None
 
     def batches(self, size: int = 100, n: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """The test set in batches of ``size``; with ``n`` only its first ``n`` images.

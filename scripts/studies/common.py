@@ -26,6 +26,7 @@ from imcsim.results import (
     read_record,
     write_record,
 )
+from imcsim.sweep.task import Remembered
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 QUICK_IMAGES = 4
@@ -62,20 +63,6 @@ class Point:
     fold: bool = False
     prepare: Callable[[nn.Module], None] | None = None
     inspect: Callable[[nn.Module], Row] | None = None
-
-
-class Remembered(nn.Module):
-    """The float network, which computes each batch once."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.seen: dict[int, Tensor] = {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.data_ptr() not in self.seen:
-            self.seen[x.data_ptr()] = self.network(x)
-        return self.seen[x.data_ptr()]
 
 
 class Bench:

@@ -1,8 +1,4 @@
-"""Figures of what chips cost: energy stacked by component, and efficiency over precision.
-
-As in `imcsim.plot`: every function draws into the axes it is given, or into a new figure, and returns the
-axes.
-"""
+"""Efficiency of published chips over their precision."""
 
 from __future__ import annotations
 
@@ -15,70 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imcsim.errors import InputError
-from imcsim.plot import MARKERS, PALETTE
-from imcsim.ppa.report import Estimate
-
-SHOWN = 7
-"""Components with a colour of their own; the rest is drawn together."""
+from imcsim.plot.style import MARKERS, PALETTE
 
 KINDS = {"fpga": "FPGA", "digital": "digital ASIC", "sram": "SRAM in-memory", "rram": "RRAM in-memory"}
 
 EFFICIENCIES = {"gops_per_watt": "GOPS/W", "gops_per_mm2": "GOPS/mm²"}
-
-
-def estimate_bars(report: Estimate, ax: Axes | None = None) -> Axes:
-    """Energy a sample as stacked bars, a bar a layer, a colour a component; the whole network on the right.
-
-    Units: energies in joules; the network's bar is scaled to the tallest layer and carries percentages.
-
-    Args:
-        report: from `imcsim.estimate`.
-        ax: where to draw; None: a new figure.
-
-    Returns:
-        The axes.
-
-    Raises:
-        InputError: nothing in the report costs energy.
-    """
-    if not report.energy_aJ:
-        raise InputError("no component accounts for what happens: there is no energy to draw")
-    rows = [row for row in report.rows if row.total_aJ]
-    if ax is None:
-        figure = Figure(figsize=(max(6.0, 1.5 + 0.32 * len(rows)), 4.2), layout="constrained")
-        ax = figure.subplots()
-    stacks = _stacks(report)
-    bottom = np.zeros(len(rows) + 1)
-    tallest = max(row.total_aJ for row in rows)
-    for i, (label, names) in enumerate(stacks.items()):
-        parts = [sum(row.energy_aJ.get(name, 0) for name in names) for row in rows]
-        share = sum(parts) / report.energy_aJ
-        heights = np.array([*parts, share * tallest], dtype=float) * 1e-18
-        positions = [*range(len(rows)), len(rows) + 1]
-        colour = "0.7" if label == "other" else PALETTE[i % len(PALETTE)]
-        ax.bar(positions, heights, bottom=bottom, color=colour, label=label, width=0.8)
-        if share > 0.04:
-            middle = bottom[-1] + heights[-1] / 2
-            ax.text(len(rows) + 1, middle, f"{100 * share:.0f} %", ha="center", va="center", fontsize=7)
-        bottom += heights
-    ax.set_xticks(
-        [*range(len(rows)), len(rows) + 1], [*(row.name for row in rows), "all"], rotation=90, fontsize=7
-    )
-    ax.set_ylabel("energy a sample (J)")
-    ax.set_title(
-        f"{report.hardware}: {report.energy_J:.3g} J, {report.tops_per_watt:.3g} TOPS/W", fontsize=10
-    )
-    ax.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return ax
-
-
-def _stacks(report: Estimate) -> dict[str, tuple[str, ...]]:
-    """Labels of the stacks from the largest down, and the components in each."""
-    parts = sorted((p for p in report.components if p.energy_aJ), key=lambda p: -p.energy_aJ)
-    stacks: dict[str, tuple[str, ...]] = {part.name: (part.name,) for part in parts[:SHOWN]}
-    if len(parts) > SHOWN:
-        stacks["other"] = tuple(part.name for part in parts[SHOWN:])
-    return stacks
 
 
 def survey_efficiency(
