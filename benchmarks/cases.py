@@ -66,6 +66,9 @@ class Case:
 
 
 _NO_ADC = SERIAL.replace({"adc": None})
+XNOR = imcsim.load_hardware("xnor_rram").replace({"adc.spacing": "uniform", "adc.range": "calibrated"})
+"""With evenly spaced references, which tables and matrix products take."""
+
 _ISAAC = imcsim.load_hardware("isaac")
 _CURRENTS = SERIAL.replace(PROGRAMMED)
 
@@ -118,7 +121,7 @@ CASES: dict[str, Case] = {
     ),
     "isaac": Case("16 x 8, 8-bit ADC (ISAAC), every code converted", _ISAAC, {"conv": 40.0}, engine="table"),
     "isaac_auto": Case("16 x 8, 8-bit ADC (ISAAC), as planned", _ISAAC, {"conv": None}),
-    "xnor": Case("binary XNOR, 3-bit sense amplifier", imcsim.load_hardware("xnor_rram"), {"conv": 1.5}),
+    "xnor": Case("binary XNOR, 3-bit sense amplifier", XNOR, {"conv": 1.5}),
     "training": Case(
         "training step, 8 x 4, 8-bit ADC as noise",
         SERIAL,

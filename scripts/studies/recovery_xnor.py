@@ -23,7 +23,7 @@ SELECTION = 2000
 VARIATION = {"device.programming": {"kind": "range", "sigma": 0.2}, "device.on_off_ratio": 50.0}
 """20 % of g_max - g_min on every cell: binary cells bear much."""
 
-IDEAL = imcsim.load_hardware("xnor_rram")
+IDEAL = imcsim.load_hardware("xnor_rram").replace({"adc.spacing": "uniform", "adc.range": "calibrated"})
 AMPLIFIERS: dict[int, dict[str, Any]] = {
     3: {"adc.bits": 3, "adc.range": [16.0, 48.0]},
     1: {"adc.bits": 1, "adc.range": [0.0, 64.0]},

@@ -95,7 +95,7 @@ def test_workers_end_with_a_killed_study_and_leave_whole_rows(tmp_path, monkeypa
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert len(workers) == 2
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     assert 20 <= count(file) < POINTS
     monkeypatch.setenv("MARKS", f"{file}.marks")

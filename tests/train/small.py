@@ -12,7 +12,7 @@ from imcsim.hardware import Hardware
 ADC = {"adc": {"bits": 8, "range": "calibrated"}}
 ERROR = {"device.programming": {"kind": "range", "sigma": 0.03}, "device.on_off_ratio": 10.0}
 CHIP = Hardware.model_validate(ADC).replace(ERROR)
-XNOR = imcsim.load_hardware("xnor_rram")
+XNOR = imcsim.load_hardware("xnor_rram").replace({"adc.spacing": "uniform", "adc.range": "calibrated"})
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -54,9 +54,15 @@ def digits(n: int, size: int = 32, *, train: bool = True) -> list[tuple[Tensor, 
 
 
 def calibrated(
-    model: nn.Module, hardware: Hardware, x: Tensor, *, seed: int | None = None, qat: object = None
+    model: nn.Module,
+    hardware: Hardware,
+    x: Tensor,
+    *,
+    seed: int | None = None,
+    qat: object = None,
+    engine: str = "auto",
 ) -> nn.Module:
-    sim = imcsim.convert(model, hardware, qat=qat)
+    sim = imcsim.convert(model, hardware, qat=qat, engine=engine)
     if seed is not None:
         imcsim.program(sim, seed)
     imcsim.calibrate(sim, [x])
