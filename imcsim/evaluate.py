@@ -34,6 +34,25 @@ class Evaluation:
     ci95: tuple[float, float]
     sqnr_db: float | None
 
+    def row(self, **labels: Any) -> dict[str, Any]:
+        """As a row of a table: the labels, then top1, ci95_low, ci95_high, sqnr_db and n.
+
+        Args:
+            **labels: what was varied, such as ``adc_bits=6``.
+
+        Returns:
+            The row, as `imcsim.plot` takes it.
+        """
+        low, high = self.ci95
+        return {
+            **labels,
+            "top1": self.top1,
+            "ci95_low": low,
+            "ci95_high": high,
+            "sqnr_db": self.sqnr_db,
+            "n": self.n,
+        }
+
     def __str__(self) -> str:
         low, high = (100 * end for end in self.ci95)
         text = f"top-1 {100 * self.top1:.2f} % (95 %: {low:.2f} to {high:.2f}, n = {self.n})"

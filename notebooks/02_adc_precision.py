@@ -86,16 +86,7 @@ for encoding, choices in {"differential": (4, 5, 6, 8), "offset": (5, 6, 7, 8)}.
         sim = imcsim.convert(net.model, base.replace({"weights.encoding": encoding, "adc.bits": bits}))
         imcsim.calibrate(sim, net.calibration_batches())
         found = imcsim.evaluate(sim, net.batches(), reference=net.model)
-        rows.append(
-            {
-                "encoding": encoding,
-                "adc_bits": bits,
-                "top1": found.top1,
-                "ci95_low": found.ci95[0],
-                "ci95_high": found.ci95[1],
-                "sqnr_db": found.sqnr_db,
-            }
-        )
+        rows.append(found.row(encoding=encoding, adc_bits=bits))
 plot.adc_sweep(rows, baseline=imcsim.evaluate(net.model, net.batches()).top1)
 
 # %% [markdown]

@@ -60,17 +60,7 @@ def main() -> None:
             sim = imcsim.convert(benchmark.model, chip)
             imcsim.calibrate(sim, benchmark.calibration_batches())
             result = imcsim.evaluate(sim, batches, reference=benchmark.model)
-            rows.append(
-                {
-                    "encoding": encoding,
-                    "adc_bits": adc_bits,
-                    "top1": result.top1,
-                    "ci95_low": result.ci95[0],
-                    "ci95_high": result.ci95[1],
-                    "sqnr_db": result.sqnr_db,
-                    "n": result.n,
-                }
-            )
+            rows.append(result.row(encoding=encoding, adc_bits=adc_bits))
             console.print(f"  {encoding}, {adc_bits}-bit ADC: {result}", soft_wrap=True)
     frame = pd.DataFrame(rows)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import imcsim
 from imcsim.errors import InputError
-from imcsim.evaluate import sqnr_db
+from imcsim.evaluate import Evaluation, sqnr_db
 
 
 class Fixed(nn.Module):
@@ -89,3 +89,15 @@ def test_lists_are_pairs_too() -> None:
 def test_bad_batches(batches, text: str) -> None:
     with pytest.raises(InputError, match=text):
         imcsim.evaluate(Fixed(), batches)
+
+
+def test_a_row_holds_labels_and_figures() -> None:
+    found = Evaluation(0.5, 8, (0.2, 0.8), 12.0)
+    assert found.row(adc_bits=6) == {
+        "adc_bits": 6,
+        "top1": 0.5,
+        "ci95_low": 0.2,
+        "ci95_high": 0.8,
+        "sqnr_db": 12.0,
+        "n": 8,
+    }

@@ -62,3 +62,15 @@ def test_a_wheel_installed_elsewhere_is_complete(tmp_path) -> None:
     assert int(cards) == len(list((ROOT / "device_models").glob("*.toml")))
     assert int(hits) >= 8
     assert (site / "imcsim" / "zoo" / "data" / "LICENSES.txt").is_file()
+    first = elsewhere / "first_plot.py"
+    first.write_text(first_example())
+    run(sys.executable, str(first), cwd=elsewhere, PYTHONPATH=str(site))
+    assert (elsewhere / "adc_bits.png").stat().st_size > 10_000
+
+
+def first_example() -> str:
+    """The README's path from nothing to a plot, which promises ten lines."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Your own network, in ten lines")[1]
+    code = section.split("```python\n")[1].split("```")[0]
+    assert "adc_bits.png" in code
+    return code
