@@ -18,7 +18,7 @@ from imcsim.kernels import table
 from imcsim.kernels.engines import Choice
 from imcsim.nn.layer import CrossbarLayer
 
-BLOCK_ELEMENTS = 1 << 23
+BLOCK_ELEMENTS = 1 << 22
 """Unfolded input elements held at a time."""
 
 _CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
