@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import zip_longest
 from types import ModuleType
 from typing import Any, Literal, get_args
@@ -71,23 +70,15 @@ def bounded(point: Point, threads: int) -> Row:
     return attempt(point)
 
 
-def guarded(point: Point, threads: int, parent: int) -> Row:
-    """`bounded` in a process that ends soon after its study's does, however that ended."""
-    _end_with(parent)
-    return bounded(point, threads)
-
-
-@cache
 def _end_with(parent: int) -> None:
-    """Watch, in a thread, whether this process still belongs to its parent."""
+    """Watch from a thread, and end this process soon after its parent, however that ended."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(WATCH_S)
         os._exit(1)
 
-    if os.getppid() == parent:  # not so where process numbers mean something else
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _in_lanes(points: Sequence[Point], workers: int) -> list[Point]:
@@ -106,12 +97,13 @@ def _on_joblib(points: list[Point], workers: int, threads: int) -> Iterator[Row]
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
-        with joblib.parallel_config(backend="loky", inner_max_num_threads=threads):
+        with joblib.parallel_config(
+            backend="loky", inner_max_num_threads=threads, initializer=_end_with, initargs=(os.getpid(),)
+        ):
             run = joblib.Parallel(
                 n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=AHEAD * workers
             )
-            parent = os.getpid()
-            yield from run(joblib.delayed(guarded)(point, threads, parent) for point in points)
+            yield from run(joblib.delayed(bounded)(point, threads) for point in points)
     except TerminatedWorkerError as error:
         raise StudyError(
             f"a worker died ({str(error).splitlines()[0]}), often for lack of memory; the rows that were "
