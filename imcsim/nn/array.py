@@ -27,6 +27,7 @@ from imcsim.nn.device import (
     level_conductance,
     needs_cells,
     on_off_ratio,
+    read_variance,
 )
 from imcsim.nn.effects import ALL, Effects
 from imcsim.nn.mitigate import average, write_cells, write_unit_column
@@ -478,24 +479,14 @@ class CrossbarArray(nn.Module):
         return (
             seen / g_max,
             None if unit_seen is None else unit_seen / g_max,
-            self._variance(cells, seen, seconds),
-            None if unit is None or unit_seen is None else self._variance(unit, unit_seen, seconds),
+            read_variance(self.device_model, cells, seen, seconds),
+            None
+            if unit is None or unit_seen is None
+            else read_variance(self.device_model, unit, unit_seen, seconds),
         )
 
     def _aged(self, state: dict[str, Tensor], seconds: float) -> Tensor:
         return self.device_model.aged(state, seconds, partial(keyed_generator, self.chip_seed, self.name))
-
-    def _variance(self, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
-        """Variance of one read of each cell in units of g_max squared.
-
-        Behind wires a cell's noise reaches its column as its own current does, to first order:
-        scaled by effective over true conductance.
-        """
-        sigma = self.device_model.read_sigma_S(cells, seconds)
-        if sigma is None:
-            return None
-        passed = torch.where(cells > 0, seen / cells, torch.ones_like(cells)) if seen is not cells else 1.0
-        return (sigma * passed / self.device_model.window.g_max_S).square()
 
     def plan(self, dtype: torch.dtype, vectors: int | None = None) -> engines.Choice:
         """The engine for this layer and the reason; `sync` first.

@@ -176,3 +176,28 @@ def level_conductance(model: DeviceModel, levels: Tensor, top_levels: tuple[int,
     window = model.window
     top = torch.tensor(top_levels, dtype=torch.float64, device=levels.device).view(1, 1, -1, 1, 1)
     return (window.g_min_S + (window.g_max_S - window.g_min_S) * levels.double() / top).float()
+
+
+def read_variance(model: DeviceModel, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
+    """Variance of one read of each cell, as its column sees it.
+
+    Behind wires a cell's noise reaches its column as its own current does, to first order: scaled by effective
+    over true conductance.
+
+    Shapes: cells and seen (*any); returns the same.
+    Units: siemens; the variance in units of g_max squared.
+
+    Args:
+        model: the bound device.
+        cells: conductances.
+        seen: effective conductances, behind wires; `cells` itself without them.
+        seconds: age.
+
+    Returns:
+        The variance, None where reads are noiseless.
+    """
+    sigma = model.read_sigma_S(cells, seconds)
+    if sigma is None:
+        return None
+    passed = torch.where(cells > 0, seen / cells, torch.ones_like(cells)) if seen is not cells else 1.0
+    return (sigma * passed / model.window.g_max_S).square()
