@@ -181,8 +181,8 @@ def level_conductance(model: DeviceModel, levels: Tensor, top_levels: tuple[int,
 def read_variance(model: DeviceModel, cells: Tensor, seen: Tensor, seconds: float) -> Tensor | None:
     """Variance of one read of each cell, as its column sees it.
 
-    Behind wires a cell's noise reaches its column as its own current does, to first order: scaled by effective
-    over true conductance.
+    Behind wires a cell's noise reaches its column as its own current does, to first order: scaled by
+    effective over true conductance.
 
     Shapes: cells and seen (*any); returns the same.
     Units: siemens; the variance in units of g_max squared.
