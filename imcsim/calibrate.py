@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -15,6 +16,9 @@ from imcsim.errors import CalibrationError
 from imcsim.nn.array import CrossbarArray
 from imcsim.nn.currents import Currents
 from imcsim.progress import progress
+
+_RANGES = ("input_range", "input_signed", "adc_high", "adc_values", "conversion_errors")
+"""What calibration finds of an array, beside its input quantizer's own."""
 
 
 @torch.no_grad()
@@ -45,7 +49,7 @@ def calibrate(
 
     Raises:
         CalibrationError: no batches, inputs that are not finite, or a layer that was never reached.
-        InputError: a batch of an unknown kind.
+        InputError: a batch of an unknown kind. Whatever is raised, ranges are as they were before.
     """
     if criterion not in ("mse", "percentile"):
         raise CalibrationError(f"criterion = {criterion!r} is not one of 'mse', 'percentile'")
@@ -53,7 +57,7 @@ def calibrate(
         raise CalibrationError(f"percentile = {percentile!r} is not above 0 and at most 100")
     layers = arrays(sim)
     held = _held(batches, forward, "calibrate")
-    with evaluation_mode(sim):
+    with evaluation_mode(sim), _all_or_nothing([array for _, array in layers]):
         _run(sim, held, forward, {array: _InputRange(array).see for _, array in layers}, "input ranges")
         for array, currents in _currents(sim, held, forward, written=None).items():
             if array.hardware.adc is not None and array.hardware.adc.range == "calibrated":
@@ -137,6 +141,27 @@ def _run(
             f"{missed[0]!r}{f' and {len(missed) - 1} more' if len(missed) > 1 else ''}; "
             "give batches that use it, or keep it digital with {'" + missed[0] + "': None}"
         )
+
+
+@contextmanager
+def _all_or_nothing(arrays: Sequence[CrossbarArray]) -> Iterator[None]:
+    """Give arrays the ranges back that they had, where a calibration fails half way."""
+    had = [
+        (
+            {name: getattr(array, name) for name in _RANGES},
+            {key: value.clone() for key, value in array.input_quantizer.state_dict().items()},
+        )
+        for array in arrays
+    ]
+    try:
+        yield
+    except BaseException:
+        for array, (ranges, quantizer) in zip(arrays, had, strict=True):
+            for name, value in ranges.items():
+                setattr(array, name, value)
+            array.input_quantizer.load_state_dict(quantizer)
+            array.forget_plans()
+        raise
 
 
 def _note(see: Any, reached: set[CrossbarArray], array: CrossbarArray, x: Tensor) -> None:

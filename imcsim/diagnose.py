@@ -122,16 +122,18 @@ class Diagnosis:
 
     @property
     def culprit(self) -> str:
-        """One sentence: what costs most, and in which layers."""
-        blamed = [layer for layer in self.layers if layer.worst is not None]
-        if not blamed:
+        """One sentence: the cause of most noise over signal, summed over layers, and where it is worst."""
+        hurt: dict[str, list[LayerDiagnosis]] = {
+            cause: [layer for layer in self.layers if cause in layer.alone_db] for cause in self.causes
+        }
+        if not hurt:
             return "nothing is lost: every layer equals its float product"
-        lowest = min(blamed, key=lambda layer: layer.sqnr_db)
-        cause = lowest.worst or ""
-        same = sorted((layer for layer in blamed if layer.worst == cause), key=lambda layer: layer.sqnr_db)
-        names = ", ".join(f"{layer.name or 'the model'} ({layer.sqnr_db:.1f} dB)" for layer in same[:4])
-        more = f" and {len(same) - 4} more" if len(same) > 4 else ""
-        return f"{cause} costs most, in {len(same)} of {len(self.layers)} layers: {names}{more}"
+        cause = max(hurt, key=lambda name: sum(10 ** (-la.alone_db[name] / 10) for la in hurt[name]))
+        worst = sorted(hurt[cause], key=lambda layer: layer.alone_db[cause])[:4]
+        names = ", ".join(f"{la.name or 'the model'} ({la.alone_db[cause]:.1f} dB)" for la in worst)
+        first = sum(layer.worst == cause for layer in self.layers)
+        of = f"{first} of {len(self.layers)} layers"
+        return f"{cause} costs most and is the largest error in {of}; it is worst in {names}"
 
     def layer_sqnr_db(self) -> dict[str, float]:
         """SQNR of each layer by name."""

@@ -55,19 +55,35 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             "fold_batchnorm=True folds the running statistics, but the model is in training mode; call "
             "model.eval() first"
         )
-    try:
-        graph = fx.symbolic_trace(model).graph
-    except Exception as error:  # torch.fx raises whatever the model's forward does
-        raise ConversionError(
-            f"fold_batchnorm=True needs torch.fx to trace the model, which failed: {error}; convert "
-            "without folding, or make forward traceable"
-        ) from error
+    graph = traced(model, "fold_batchnorm=True", "convert without folding, or make forward traceable")
     for layer_name, norm_name in norm_pairs(model, graph):
         layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
         if isinstance(layer, _LAYERS) and norm.running_mean is not None:
             _fold_pair(layer, norm)
             model.set_submodule(norm_name, FoldedBatchNorm())
     return model
+
+
+def traced(model: nn.Module, what: str, instead: str) -> fx.Graph:
+    """The graph of a model whose layers are leaves.
+
+    Args:
+        model: the model.
+        what: needs the graph, for the error.
+        instead: what a user can do without one.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ConversionError: torch.fx cannot trace the model.
+    """
+    try:
+        return LayerTracer().trace(model)
+    except Exception as error:  # torch.fx raises whatever the model's forward does
+        raise ConversionError(
+            f"{what} needs torch.fx to trace the model, which failed: {error}; {instead}"
+        ) from error
 
 
 class LayerTracer(fx.Tracer):

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import imcsim
+from imcsim import quant
 from imcsim.errors import ImcsimError
 
 GOOD = imcsim.Hardware(inputs={"range": "dynamic"})
@@ -340,12 +341,21 @@ def test_what_is_not_there_is_file_not_found(
         act(tmp_path)
 
 
-def test_a_failed_calibration_leaves_the_model_usable() -> None:
-    sim = chip()
-    before = sim(X)
+@pytest.mark.parametrize("qat", [None, quant.LSQ(), quant.PACT()], ids=lambda qat: type(qat).__name__)
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_failed_calibration_leaves_the_model_as_it_was(qat, calibrated) -> None:
+    x = torch.rand(2, 2, 6, 6, generator=torch.Generator().manual_seed(3))
+    changes = {"adc": {"bits": 6, "range": "calibrated"}, "inputs.range": "calibrated"} if calibrated else {}
+    sim = imcsim.convert(net(), GOOD.replace(changes), qat=qat)
+    if calibrated or qat is not None:
+        imcsim.calibrate(sim, [x])
+    before = sim(x)
     with pytest.raises(ImcsimError):
-        imcsim.calibrate(sim, [X, "nothing"])
-    assert torch.equal(sim(X), before)
+        imcsim.calibrate(sim, [-3 * x, "nothing"])
+    assert torch.equal(sim(x), before)
+    with pytest.raises(ImcsimError, match="not finite"):
+        imcsim.calibrate(sim, [5 * x, torch.full_like(x, float("nan"))])
+    assert torch.equal(sim(x), before)
     assert sim[0].array.observer is None
 
 

@@ -58,7 +58,7 @@ def on_chip(net: nn.Module, images: torch.Tensor, **changes: object) -> nn.Modul
 def test_it_blames_what_was_put_in(net, images, changes, cause) -> None:
     found = imcsim.diagnose(on_chip(net, images, **changes), images)
     assert [layer.worst for layer in found.layers] == [cause] * 2
-    assert found.culprit.startswith(f"{cause} costs most, in 2 of 2 layers: ")
+    assert found.culprit.startswith(f"{cause} costs most and is the largest error in 2 of 2 layers; ")
     assert cause in found.causes
 
 
@@ -203,7 +203,9 @@ def test_resnet_20_with_a_five_bit_offset_adc() -> None:
     sim = imcsim.convert(benchmark.model, chip)
     imcsim.calibrate(sim, benchmark.calibration_batches())
     found = imcsim.diagnose(sim, benchmark.images[:8])
-    assert found.culprit.startswith("ADC rounding costs most, in ")
+    assert found.culprit.startswith("ADC rounding costs most and is the largest error in ")
+    lowest = min(found.layers, key=lambda layer: layer.alone_db["ADC rounding"])
+    assert f"it is worst in {lowest.name} (" in found.culprit
     assert len(found.layers) == 20
     assert sum(layer.worst == "ADC rounding" for layer in found.layers) >= 18
     assert sum(layer.adds_up for layer in found.layers) >= 16

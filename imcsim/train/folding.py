@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imcsim.errors import ConversionError
-from imcsim.fold import LayerTracer, norm_pairs
+from imcsim.fold import norm_pairs, traced
 
 _LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -93,13 +92,7 @@ def fold_in_training(model: nn.Module) -> list[str]:
         `imcsim.calibrate` sees the inputs of folded layers, but currents of unfolded weights: choose
         calibrated converter ranges after `unfold` and conversion.
     """
-    try:
-        graph = LayerTracer().trace(model)
-    except Exception as error:  # torch.fx raises whatever the model's forward does
-        raise ConversionError(
-            f"fold_in_training needs torch.fx to trace the model, which failed: {error}; make forward "
-            "traceable"
-        ) from error
+    graph = traced(model, "fold_in_training", "make forward traceable")
     folded = []
     for layer_name, norm_name in norm_pairs(model, graph):
         layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)

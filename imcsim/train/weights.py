@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from imcsim.convert import arrays
-from imcsim.errors import ConversionError, InputError
-from imcsim.fold import LayerTracer, norm_pairs
+from imcsim.errors import InputError
+from imcsim.fold import norm_pairs, traced
 from imcsim.nn import CrossbarLayer
 
 
@@ -63,13 +63,7 @@ def remap(sim: nn.Module) -> list[str]:
         ConversionError: the model was not converted, or torch.fx cannot trace it.
     """
     arrays(sim)
-    try:
-        graph = LayerTracer().trace(sim)
-    except Exception as error:  # torch.fx raises whatever the model's forward does
-        raise ConversionError(
-            f"remap needs torch.fx to trace the model, which failed: {error}; make forward traceable, or use "
-            'weights.scale = "per_channel"'
-        ) from error
+    graph = traced(sim, "remap", 'make forward traceable, or use weights.scale = "per_channel"')
     scaled = []
     for layer_name, norm_name in norm_pairs(sim, graph):
         layer, norm = sim.get_submodule(layer_name), sim.get_submodule(norm_name)

@@ -8,102 +8,38 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import imcsim
 from imcsim.convert import arrays
-from imcsim.errors import CalibrationError, ConversionError, InputError
+from imcsim.errors import CalibrationError, ConversionError
 from imcsim.functional.quantize import quantize_input, quantize_weight
-from tests.tolerances import BATCH_CUT, BFLOAT16, SCALED_FLOAT32, SCALED_FLOAT64
-
-FINE = imcsim.Hardware(weights={"bits": 12}, inputs={"bits": 12, "range": "dynamic"})
-COARSE = imcsim.Hardware(
-    array={"rows": 4},
-    weights={"bits": 6, "scale": "per_channel"},
-    inputs={"bits": 5, "range": "dynamic"},
-    adc={"bits": 4},
+from tests.nn.recurrent import (
+    BATCH,
+    CALIBRATED,
+    CASES,
+    CELLS,
+    COARSE,
+    FINE,
+    FIXED,
+    HIDDEN,
+    INPUTS,
+    KINDS,
+    NOISY,
+    QUANTIZATION,
+    STEPS,
+    Net,
+    batch_of,
+    build,
+    close,
+    each,
+    equal,
+    inputs,
+    network,
+    states,
+    tensors,
 )
-"""Ideal cells, lossy converters, nothing to calibrate."""
-
-FIXED = imcsim.Hardware(weights={"bits": 5}, inputs={"bits": 6, "range": 1.5, "signed": True})
-NOISY = COARSE.replace({"device.card": "pcm_gst"})
-"""Programmed cells with read noise."""
-
-QUANTIZATION = 4e-3
-"""12-bit weights and inputs, a few steps: relative to the largest output."""
-
-CASES: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-    "RNN": (nn.RNN, {}),
-    "RNN-relu-no-bias": (nn.RNN, {"nonlinearity": "relu", "bias": False}),
-    "RNN-two-ways": (nn.RNN, {"bidirectional": True, "num_layers": 2}),
-    "GRU": (nn.GRU, {}),
-    "GRU-batch-first-no-bias": (nn.GRU, {"batch_first": True, "bias": False}),
-    "GRU-deep-two-ways": (nn.GRU, {"num_layers": 3, "bidirectional": True, "batch_first": True}),
-    "LSTM": (nn.LSTM, {}),
-    "LSTM-no-bias": (nn.LSTM, {"bias": False, "batch_first": True}),
-    "LSTM-deep-two-ways": (nn.LSTM, {"num_layers": 2, "bidirectional": True}),
-    "LSTM-projected": (nn.LSTM, {"proj_size": 3}),
-    "LSTM-everything": (
-        nn.LSTM,
-        {"num_layers": 2, "bidirectional": True, "batch_first": True, "proj_size": 2, "dropout": 0.3},
-    ),
-}
-CELLS = {
-    "RNNCell": (nn.RNNCell, {}),
-    "RNNCell-relu": (nn.RNNCell, {"nonlinearity": "relu"}),
-    "LSTMCell": (nn.LSTMCell, {}),
-    "LSTMCell-no-bias": (nn.LSTMCell, {"bias": False}),
-    "GRUCell": (nn.GRUCell, {}),
-    "GRUCell-no-bias": (nn.GRUCell, {"bias": False}),
-}
-STEPS, BATCH, INPUTS, HIDDEN = 5, 3, 4, 6
-
-
-def each(cases: dict[str, Any]) -> Any:
-    return pytest.mark.parametrize(("kind", "options"), cases.values(), ids=cases)
-
-
-def build(kind: type[nn.Module], options: dict[str, Any], dtype: torch.dtype = torch.float64) -> nn.Module:
-    torch.manual_seed(0)
-    return kind(INPUTS, HIDDEN, **options, dtype=dtype).eval()
-
-
-def inputs(layer: Any, dtype: torch.dtype = torch.float64, batch: int = BATCH) -> Tensor:
-    x = torch.randn(batch, STEPS, INPUTS, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    return (x if layer.batch_first else x.transpose(0, 1)).to(dtype)
-
-
-def states(layer: Any, dtype: torch.dtype = torch.float64, batch: int = BATCH) -> Any:
-    generator = torch.Generator().manual_seed(2)
-    stacked = layer.num_layers * (2 if layer.bidirectional else 1)
-
-    def draw(width: int) -> Tensor:
-        return torch.rand(stacked, batch, width, dtype=torch.float64, generator=generator).to(dtype) - 0.5
-
-    h = draw(layer.proj_size or HIDDEN)
-    return (h, draw(HIDDEN)) if isinstance(layer, nn.LSTM) else h
-
-
-def tensors(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    if isinstance(result, PackedSequence):
-        return [result.data]
-    return [tensor for part in result for tensor in tensors(part)]
-
-
-def close(got: Any, want: Any, tolerance: float) -> None:
-    for a, b in zip(tensors(got), tensors(want), strict=True):
-        assert a.shape == b.shape
-        assert (a.double() - b.double()).abs().max() <= tolerance * max(1.0, float(b.detach().abs().max()))
-
-
-def equal(got: Any, want: Any) -> None:
-    assert all(torch.equal(a, b) for a, b in zip(tensors(got), tensors(want), strict=True))
-
-
-def batch_of(layer: Any, x: Tensor, rows: slice) -> Tensor:
-    return x[rows] if layer.batch_first else x[:, rows]
+from tests.tolerances import BATCH_CUT, BFLOAT16, SCALED_FLOAT32, SCALED_FLOAT64
 
 
 class TestAgainstTorch:
@@ -320,29 +256,6 @@ class TestBatches:
         assert h.shape == (1, 0, HIDDEN)
 
 
-class Net(nn.Module):
-    """A recurrent layer and a classifier."""
-
-    def __init__(self, kind: type[nn.Module], **options: Any) -> None:
-        super().__init__()
-        self.lstm = kind(INPUTS, HIDDEN, batch_first=True, **options)
-        self.head = nn.Linear(HIDDEN, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(x)[0][:, -1])
-
-
-def network(kind: type[nn.Module] = nn.LSTM, **options: Any) -> tuple[nn.Module, Tensor]:
-    torch.manual_seed(0)
-    return Net(kind, **options).eval(), torch.randn(7, STEPS, INPUTS)
-
-
-CALIBRATED = imcsim.Hardware(
-    array={"rows": 8}, adc={"bits": 5, "range": "calibrated"}, device={"card": "pcm_gst"}
-)
-KINDS = pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
-
-
 class TestLifeCycle:
     @KINDS
     def test_keys_and_checkpoints_of_the_float_model(self, kind: type[nn.Module]) -> None:
@@ -503,108 +416,3 @@ class TestLifeCycle:
         assert torch.equal(whole.lstm(x)[0], net.lstm(x)[0])
         with pytest.raises(ConversionError, match=r"pattern 'lstm.weight_hh_l1' .* 'lstm.weight_hh_l0'"):
             imcsim.convert(net, {"lstm.weight_hh_l1": COARSE})
-
-
-def gradients(layer: nn.Module, x: Tensor, hx: Any) -> list[Tensor]:
-    leaves = [x, *tensors(hx)]
-    for leaf in leaves:
-        leaf.requires_grad_(True)
-    loss = sum(
-        (out * torch.sin(torch.arange(out.numel()).view_as(out))).sum() for out in tensors(layer(x, hx))
-    )
-    return list(torch.autograd.grad(loss, [*leaves, *layer.parameters()]))
-
-
-class Packed(nn.Module):
-    """A layer that takes sequences of unequal length."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: Tensor, hx: Any) -> Any:
-        return self.inner(pack_padded_sequence(x, [2, 5, 4], batch_first=True, enforce_sorted=False), hx)
-
-
-class TestGradients:
-    @each(CASES)
-    def test_straight_through_gradients_are_torchs_within_quantization(
-        self, kind: type[nn.Module], options: dict[str, Any]
-    ) -> None:
-        layer = build(kind, {**options, "dropout": 0.0}).train()
-        sim = imcsim.convert(layer, FINE)
-        x, hx = inputs(layer), states(layer)
-        for got, want in zip(gradients(sim, x, hx), gradients(layer, x, hx), strict=True):
-            assert (got - want).abs().max() <= 0.02 * want.abs().max()
-
-    def test_packed_sequences_train(self) -> None:
-        layer = Packed(build(nn.GRU, {"bidirectional": True, "batch_first": True})).train()
-        sim = imcsim.convert(layer, FINE)
-        x, hx = inputs(layer.inner), states(layer.inner)
-        for got, want in zip(gradients(sim, x, hx), gradients(layer, x, hx), strict=True):
-            assert (got - want).abs().max() <= 0.02 * want.abs().max()
-
-    def test_an_optimizer_lowers_the_loss(self) -> None:
-        net, x = network(nn.GRU)
-        sim = imcsim.convert(net, COARSE).train()
-        optimizer = torch.optim.Adam(sim.parameters(), 0.02)
-        target = torch.arange(7) % 3
-        losses = []
-        for _ in range(30):
-            loss = nn.functional.cross_entropy(sim(x), target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-        assert losses[-1] < 0.7 * losses[0]
-
-
-class TestErrors:
-    @pytest.mark.parametrize(
-        ("x", "hx", "message"),
-        [
-            (
-                torch.zeros(2, 3, 9),
-                None,
-                r"layer '' takes \(steps, batch, features\) or .* 4 features, but got",
-            ),
-            (torch.zeros(4), None, "4 features, but got"),
-            (torch.zeros(0, 3, 4), None, "sequences without a step"),
-            (
-                torch.zeros(2, 3, 4).long(),
-                None,
-                "takes a floating-point tensor as its input, but got torch.int64",
-            ),
-            ([1.0], None, "takes a floating-point tensor as its input, but got list"),
-            (torch.zeros(2, 3, 4), torch.zeros(1, 3, 6), r"takes a pair \(h, c\)"),
-            (torch.zeros(2, 3, 4), (torch.zeros(1, 3, 6),) * 3, r"takes a pair \(h, c\)"),
-            (
-                torch.zeros(2, 3, 4),
-                (torch.zeros(1, 2, 6),) * 2,
-                r"initial state of \(1, 3, 6\) .* got \(1, 2, 6\)",
-            ),
-            (torch.zeros(2, 4), (torch.zeros(1, 3, 6),) * 2, r"initial state of \(1, 6\)"),
-        ],
-    )
-    def test_wrong_inputs(self, x: Any, hx: Any, message: str) -> None:
-        sim = imcsim.convert(nn.LSTM(INPUTS, HIDDEN), COARSE)
-        with pytest.raises(InputError, match=message):
-            sim(x, hx)
-
-    def test_wrong_inputs_of_cells(self) -> None:
-        sim = imcsim.convert(nn.GRUCell(INPUTS, HIDDEN), COARSE)
-        with pytest.raises(InputError, match=r"4 features, but got \(2, 3, 4\)"):
-            sim(torch.zeros(2, 3, INPUTS))
-        with pytest.raises(InputError, match=r"initial state of \(2, 6\)"):
-            sim(torch.zeros(2, INPUTS), torch.zeros(3, HIDDEN))
-
-    def test_an_error_within_a_pass_leaves_the_layer_usable(self) -> None:
-        layer = build(nn.RNN, {"nonlinearity": "relu"}, torch.float32)
-        sim = imcsim.convert(layer, COARSE, engine="reference")
-        x = inputs(layer, torch.float32)
-        want = sim(x)
-        bad = x.clone()
-        bad[2, 1, 0] = float("nan")
-        with pytest.raises(InputError, match="not finite"):
-            sim(bad)
-        equal(sim(x), want)
