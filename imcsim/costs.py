@@ -125,6 +125,11 @@ class Component(_Table):
     area_um2: float | None = Field(None, ge=0, description="of one instance")
     events_per_s: float | None = Field(None, gt=0, description="full rate of one instance")
     params: dict[str, float | str] = Field(default_factory=dict, description="of the model")
+    alternatives: dict[str, float] = Field(
+        default_factory=dict,
+        description="energy_pJ of one event under other readings of the source, by the reading; `peak` adds one "
+        "line for each",
+    )
     source: str = ""
     confidence: Confidence = "C"
     calibrated: bool = Field(False, description="fitted to the figure it is compared with: proves nothing")

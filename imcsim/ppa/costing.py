@@ -93,6 +93,17 @@ def converters_per_array(hardware: Hardware) -> int:
     return -(-hardware.array.cols // min(shared, hardware.array.cols))
 
 
+def lines_per_input(hardware: Hardware) -> int:
+    """Word lines that one input takes."""
+    return 2 if hardware.weights.encoding == "xnor" else 1
+
+
+def subtracts_in_an_array(hardware: Hardware) -> bool:
+    """Whether two columns of an array, a pair, are read by one conversion."""
+    after = hardware.adc is not None and hardware.adc.subtract == "digital"
+    return weight_slicing(hardware).paired and hardware.weights.pair == "columns" and not after
+
+
 def cycle_time(hardware: Hardware, costs: Costs) -> float:
     """Seconds of one input cycle: the tile's, or what its converters need where that is longer.
 
@@ -107,6 +118,8 @@ def cycle_time(hardware: Hardware, costs: Costs) -> float:
     if hardware.adc is not None and hardware.adc.per == "vector":
         return cycle
     columns = -(-hardware.array.cols // converters_per_array(hardware))
+    if subtracts_in_an_array(hardware):
+        columns = -(-columns // 2)
     for component in costs.components.values():
         if component.event == "adc" and component.per == "converter" and component.events_per_s:
             need = columns / component.events_per_s
@@ -137,8 +150,7 @@ def macs_per_array(hardware: Hardware) -> float:
     if slices.paired and hardware.weights.pair == "arrays":
         apart *= 2
     weights = hardware.array.cols // (per_weight // apart) / apart
-    rows = hardware.array.rows // (2 if hardware.weights.encoding == "xnor" else 1)
-    return rows * weights
+    return hardware.array.rows // lines_per_input(hardware) * weights
 
 
 def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, tiles: int) -> Costed:
@@ -204,17 +216,17 @@ def _full_rate(event: Event, hardware: Hardware, costs: Costs) -> float:
     cycle = cycle_time(hardware, costs)
     vectors = 1 / (cycles * cycle)
     rows, cols = hardware.array.active, hardware.array.cols
-    values = rows * hardware.inputs.bits / 8
-    outputs = macs_per_array(hardware) / hardware.array.rows
-    sums = outputs * converted_columns(hardware) * conversions * vectors
+    values = rows / lines_per_input(hardware) * hardware.inputs.bits / 8
+    outputs = macs_per_array(hardware) / (hardware.array.rows // lines_per_input(hardware))
+    converted = outputs * converted_columns(hardware)
     rates: dict[Event, float] = {
         "array_read": 1 / cycle,
         "cell_read": rows * cols * activity(hardware, costs) / cycle,
         "dac": rows * activity(hardware, costs) / cycle,
-        "sample_hold": cols / cycle,
-        "adc": cols * conversions * vectors,
-        "adder_tree": cols / cycle,
-        "shift_add": sums,
+        "sample_hold": converted / cycle,
+        "adc": converted * conversions * vectors,
+        "adder_tree": converted / cycle,
+        "shift_add": converted * (cycles if hardware.array.readout == "digital" else conversions) * vectors,
         "input_register_byte": 2 * values * vectors,
         "output_register_byte": 8 * outputs * vectors,
         "buffer_byte": (values + outputs * hardware.inputs.bits / 8) * vectors,

@@ -2,8 +2,9 @@
 
 import pytest
 
-from imcsim import ppa
+from imcsim import Hardware, ppa, presets
 from imcsim.errors import HardwareError
+from imcsim.nn.readout import weight_slicing
 from tests.ppa.chips import changed, chip, costs
 
 
@@ -94,6 +95,77 @@ def test_halving_the_arrays_speed_halves_throughput(name: str) -> None:
     slow = ppa.peak(chip(name), changed(costs(name), cycle_s=2 * costs(name).tile.cycle_s))
     for before, after in zip(fast.readings, slow.readings, strict=True):
         assert after.gops == pytest.approx(before.gops / 2)
+
+
+@pytest.mark.parametrize("name", presets.available())
+def test_a_full_array_draws_what_the_peak_counts(name: str) -> None:
+    """One layer that fills its arrays: events times energies over its time are the peak's power."""
+    hardware, tables = chip(name), costs(name)
+    if hardware.adc is not None and hardware.adc.offset_correction == "unit_column":
+        hardware = hardware.replace({"adc.offset_correction": "digital"})
+    slices, weights = weight_slicing(hardware), hardware.weights
+    columns = 1 if weights.placement == "separate" else len(slices.widths)
+    columns *= 2 if slices.paired and weights.pair == "columns" else 1
+    full = ppa.LayerShape(
+        "full",
+        1,
+        hardware.array.cols // columns,
+        hardware.array.rows // (2 if weights.encoding == "xnor" else 1),
+        vectors=100,
+    )
+    report = ppa.estimate_layers([full], hardware, costs=tables, replicate=False, chips=1)
+    row, peak = report.rows[0], ppa.peak(hardware, tables)
+    arrays = peak.tiles * tables.tile.arrays
+    mine = {part.component: part.power_mW * 1e-3 / arrays for part in peak.rows}
+    seen = 0
+    for key, part in tables.components.items():
+        if part.event not in ("dac", "array_read", "cell_read", "sample_hold", "adc", "shift_add"):
+            continue
+        share = row.utilisation if part.event == "cell_read" else 1.0  # gi2022's 25th column has no partner
+        drawn = row.energy_aJ[key] * 1e-18 / row.time_s / row.arrays
+        assert drawn == pytest.approx(share * mine[key], rel=1e-6), key
+        seen += 1
+    assert seen
+    (own,) = [reading for reading in peak.readings if not reading.calibrated]
+    assert 2e-9 * row.macs / row.time_s / row.arrays == pytest.approx(own.gops / arrays)
+
+
+def test_a_pair_that_is_subtracted_in_analog_is_converted_once() -> None:
+    """Yao's eight arrays have 64 pairs of columns: 64 conversions a cycle of 100 ns, not 128."""
+    (adc,) = [row for row in chip("yao2020").peak().rows if row.component == "adc"]
+    each = ppa.cost("adc_isaac_sar", {"bits": 8.0, "node_nm": 130.0}, {}).energy_J
+    assert adc.power_mW == pytest.approx(64 * each / 100e-9 * 1e3)
+
+
+def test_pairs_of_columns_share_a_conversions_time() -> None:
+    """A converter for 128 columns: 64 conversions where pairs are subtracted before it, 128 where after."""
+    tables = ppa.costs_from(
+        {
+            "tile": {"cycle_s": 1e-9},
+            "components": {
+                "adc": {"per": "converter", "event": "adc", "energy_pJ": 1.0, "events_per_s": 1e9}
+            },
+        }
+    )
+    before, after = (
+        Hardware.model_validate(
+            {"weights": {"bits": 4, "cell_bits": 3}, "adc": {"bits": 8, "subtract": where}}
+        )
+        for where in ("analog", "digital")
+    )
+    cycles = 8  # of unsigned 8-bit inputs
+    for hardware, columns in ((before, 64), (after, 128)):
+        macs = 128 * 64
+        (reading,) = ppa.peak(hardware, tables).readings
+        arrays = tables.tile.arrays
+        assert reading.gops == pytest.approx(2 * macs * arrays / (columns * 1e-9 * cycles) * 1e-9)
+
+
+def test_an_adder_takes_every_column_of_xnor() -> None:
+    """XNOR-SRAM converts 64 columns each 20 ns, and adds what each gives."""
+    (adders,) = [row for row in chip("xnor_sram").peak().rows if row.component == "adders"]
+    each = ppa.cost("shift_add", {"width": 12.0, "node_nm": 65.0}, {}).energy_J
+    assert adders.power_mW == pytest.approx(64 * each / 20e-9 * 1e3)
 
 
 def test_counts_follow_the_description() -> None:
