@@ -14,6 +14,9 @@ from imcsim.ppa.defaults import default_costs
 from imcsim.ppa.events import converted_columns, input_cycles, is_signed
 from imcsim.ppa.registry import cost, model
 
+SUBTOTAL = "published tile subtotal less its rows"
+"""Name of the row that stands for what a paper's rows and its tile differ by."""
+
 
 @dataclass(frozen=True)
 class Costed:
@@ -28,6 +31,7 @@ class Costed:
         area_um2: of one instance.
         source: who says so.
         confidence: A, B or C; the table's where it names a source, else the model's.
+        latency_s: of one event, where its model knows.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Costed:
     area_um2: float
     source: str
     confidence: Confidence
+    latency_s: float = 0.0
 
 
 def costs_of(hardware: Hardware, costs: Costs | None = None) -> Costs:
@@ -174,7 +179,7 @@ def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, 
         component.events_per_s
         or _full_rate(component.event, hardware, costs) * tiles * costs.tile.arrays / number
     )
-    energy, area, leakage, limit = 0.0, 0.0, 0.0, component.confidence
+    energy, area, leakage, latency, limit = 0.0, 0.0, 0.0, 0.0, component.confidence
     source = component.source
     if component.model != "fixed":
         context = _context(hardware, costs, rate)
@@ -183,6 +188,7 @@ def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, 
         except HardwareError as error:
             raise HardwareError(f"components.{name}: {error}") from None
         energy, area, leakage = found.energy_J, found.area_um2, found.leakage_W
+        latency = found.latency_s
         source = source or model(component.model).source
         limit = component.confidence if component.source else model(component.model).confidence
     if component.energy_pJ is not None:
@@ -193,7 +199,7 @@ def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, 
     if component.event == "static":
         energy = 0.0
     area = area if component.area_um2 is None else component.area_um2
-    return Costed(name, component, number, energy, power, area, source, limit)
+    return Costed(name, component, number, energy, power, area, source, limit, latency)
 
 
 def _instances(component: Component, hardware: Hardware, tile: Tile, tiles: int) -> float:

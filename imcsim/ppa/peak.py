@@ -10,7 +10,7 @@ from rich.table import Table
 
 from imcsim.costs import Confidence, Costs
 from imcsim.hardware import Hardware
-from imcsim.ppa.costing import Costed, costs_of, evaluate, macs_per_array, vector_time
+from imcsim.ppa.costing import SUBTOTAL, Costed, costs_of, evaluate, macs_per_array, vector_time
 from imcsim.ppa.events import input_cycles, is_signed
 
 
@@ -120,8 +120,8 @@ class Peak:
                 row.confidence + (" calibrated" if row.calibrated else ""),
             )
         lines = [
-            f"{r.gops:{',.0f' if r.gops >= 100 else '.3g'}} GOPS, {r.gops_per_watt:.1f} GOPS/W, {r.gops_per_mm2:.1f} GOPS/mm2: {r.convention}"
-            + (" (calibrated)" if r.calibrated else "")
+            f"{_short(r.gops)} GOPS, {_short(r.gops_per_watt)} GOPS/W, {_short(r.gops_per_mm2)} GOPS/mm2: "
+            f"{r.convention}" + (" (calibrated)" if r.calibrated else "")
             for r in self.readings
         ]
         console = Console(width=120, no_color=True)
@@ -161,9 +161,8 @@ def peak(hardware: Hardware, costs: Costs | None = None) -> Peak:
     rows = [_row(part, power, area) for part in parts]
     if tile_mw != rows_mw or tile_mm2 != rows_mm2:
         rest = tiles * (tile_mw - rows_mw), tiles * (tile_mm2 - rows_mm2)
-        name = "published tile subtotal less its rows"
         shares = rest[0] / (power * 1e3), rest[1] / area
-        rows.append(PeakRow(name, tiles, *rest, *shares, "the paper's rounding", "C", False))
+        rows.append(PeakRow(SUBTOTAL, tiles, *rest, *shares, "the paper's rounding", "C", False))
     readings = _readings(hardware, costs, tiles, power, area)
     readings += _other_readings(hardware, costs, tiles, power, area, parts)
     fitted = [row.component for row in rows if row.calibrated]
@@ -186,6 +185,11 @@ def peak(hardware: Hardware, costs: Costs | None = None) -> Peak:
         rows=tuple(rows),
         readings=readings,
     )
+
+
+def _short(value: float) -> str:
+    """Four digits or more, none beyond the point from 1000."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _row(part: Costed, power: float, area: float) -> PeakRow:
