@@ -88,7 +88,7 @@ _ENTRIES = {
 
 
 def available() -> list[str]:
-    """Names that `load` takes; resnet20, resnet8 and vgg_small_binary* come with weights, others want them."""
+    """Names that `load` takes; resnet20, resnet8 and vgg_small_binary(01) have weights, others want them."""
     return list(_ENTRIES)
 
 
