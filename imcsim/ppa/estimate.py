@@ -365,7 +365,8 @@ def _report(
     if tile.subtotal_mm2 is not None:
         area = plan.chips * plan.tiles * tile.subtotal_mm2
         area += sum(part.area_mm2 for part in parts if found[part.name].component.per == "chip")
-    chip = {(where.hardware.weights.bits, where.hardware.inputs.bits) for _, where in mapped}
+    chips = {where.hardware for _, where in mapped}
+    chip = {(c.weights.bits, f"{c.inputs.bits} bits" if not c.inputs.analog else "analog") for c in chips}
     widths = ", ".join(f"{w} x {i}" for w, i in sorted(chip))
     return Estimate(
         hardware=hardware.name,
@@ -383,7 +384,7 @@ def _report(
         batch=batch if plan.passes else 1,
         programming_J=cells * sum(writes) if writes else None,
         programming_s=lines * tile.write_row_s * max(1, len(plan.passes)),
-        convention=f"1 MAC = 2 operations of {widths} bits",
+        convention=f"1 MAC = 2 operations of {widths}",
         uncosted={event: number for event, number in happened.items() if event not in covered},
         notes=_notes(plan, generic, tile.rest == "library"),
     )
