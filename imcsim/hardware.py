@@ -205,8 +205,8 @@ class Inputs(Table):
             raise ValueError(
                 f"analog = True is one amplitude a word line, but bits = {self.bits}, bits_per_cycle = "
                 f"{self.bits_per_cycle}, signed_encoding = {self.signed_encoding!r}; use bits_per_cycle = "
-                "bits and 'sign_magnitude', and leave out what a DAC does wrong (dac_inl_lsb, dac_offset_lsb, "
-                "dac_noise_lsb)"
+                "bits and 'sign_magnitude', and leave out what a DAC does wrong (dac_inl_lsb, "
+                "dac_offset_lsb, dac_noise_lsb)"
             )
         return self
 

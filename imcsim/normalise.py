@@ -100,8 +100,9 @@ def normalise_in_analog(sim: nn.Module) -> nn.Module:
     if not found:
         raise ConversionError(
             "no layer normalisation of the model can run in analog; it takes nn.GroupNorm(1, C), or "
-            "nn.LayerNorm over channels, directly after a layer whose chip has a [normalisation] table, and without "
-            "normalisation.bits nothing but ReLU, pooling, flattening and dropout between it and other layers"
+            "nn.LayerNorm over channels, directly after a layer whose chip has a [normalisation] table, and "
+            "without normalisation.bits nothing but ReLU, pooling, flattening and dropout up to "
+            "other layers"
         )
     normalised = copy.deepcopy(sim)
     changes: dict[str, dict[str, Any]] = {}
