@@ -214,7 +214,8 @@ def diagnose(sim: nn.Module, x: Tensor, targets: Tensor | None = None) -> Diagno
     other to the float product: weight quantization, input quantization, the cells' response, programming,
     drift, wires, drivers, read noise, clipping and rounding of the converters. The error of a cause is the
     difference that its effect makes; differences add up to the whole error exactly, their powers as far as
-    they are uncorrelated. The network as a whole is run with one effect taken away at a time. A layer
+    they are uncorrelated. Errors of normalising circuits count, in the network alone, as those of drivers,
+    reads and converters. The network as a whole is run with one effect taken away at a time. A layer
     that was trained in codes (`convert(qat=...)`) is held against its quantized product.
 
     Shapes: x (batch, ...), as the model takes it; targets (batch,).

@@ -27,6 +27,7 @@ _MOVES: dict[str, Callable[..., Tensor]] = {
     "movedim": torch.movedim,
 }
 _METHODS = {*_MOVES, "contiguous", "flatten", "view", "reshape", "relu"}
+_SIZES = {"size", "dim", "numel"}
 _FUNCTIONS = {
     torch.relu,
     F.relu,
@@ -201,6 +202,8 @@ def _receivers(sim: nn.Module, node: fx.Node, called: list[str]) -> set[str] | N
     """Layers that a value alone reaches, as it is or through what circuits do; None: something else."""
     found: set[str] = set()
     for user in node.users:
+        if user.op == "call_method" and user.target in _SIZES:
+            continue
         module = sim.get_submodule(str(user.target)) if user.op == "call_module" else None
         if isinstance(module, CrossbarLayer) and module.array.hardware.inputs.bits > 1:
             if called.count(str(user.target)) > 1:

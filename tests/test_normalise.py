@@ -254,6 +254,26 @@ def test_what_cannot_stay_analog_is_left() -> None:
     assert not converted.third.array.hardware.inputs.analog
 
 
+class Functional(nn.Module):
+    """Written as functions, flattened by its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(1, 4, 5), nn.GroupNorm(1, 4), nn.Linear(4 * 6 * 6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(F.max_pool2d(F.relu(self.norm(self.conv(x))), 2), 0.1, self.training)
+        return self.fc(x.view(x.size(0), -1))
+
+
+def test_networks_of_functions() -> None:
+    sim = imcsim.normalise_in_analog(imcsim.convert(Functional().eval(), CHIP))
+    assert [norm.name for norm in analog_norms(sim)] == ["norm"]
+    assert sim.fc.array.hardware.inputs.analog
+    with pytest.raises(ConversionError, match=r"no layer normalisation"):  # it is done already
+        imcsim.normalise_in_analog(sim)
+
+
 @pytest.mark.parametrize(
     "between",
     [
