@@ -32,6 +32,7 @@ Event = Literal[
     "activation",
     "pool",
     "vector_op",
+    "neuron",
     "digital_mac",
     "busy",
     "static",

@@ -114,6 +114,36 @@ def lenet() -> nn.Sequential:
     )
 
 
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each position: what the columns of one read put out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def layer_norm_cnn() -> nn.Sequential:
+    """Four layers for arrays of 25 x 25: 25 kernels of 5 x 5 a convolution, LayerNorm between."""
+    return nn.Sequential(
+        nn.Conv2d(1, 25, 5, bias=False),
+        ChannelNorm(25),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(25, 25, 5, bias=False),
+        ChannelNorm(25),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 75, bias=False),
+        nn.LayerNorm(75, elementwise_affine=False),
+        nn.ReLU(),
+        nn.Linear(75, 10, bias=False),
+    )
+
+
 def yao() -> nn.Sequential:
     """The network of P. Yao et al., Nature 577, 2020: convolutions of 8 and 12 kernels, 192 x 10."""
     return nn.Sequential(
@@ -208,6 +238,9 @@ def networks(
         "binary MLP": make("binary MLP", lambda: mlp(Sign), True, signs),
         "binary MLP, neurons 1 and 0": make("binary MLP, neurons 1 and 0", lambda: mlp(Step), True, steps),
         "LeNet-5, binary weights": make("LeNet-5, binary weights", lenet, True, grey),
+        "CNN with LayerNorm, binary weights": make(
+            "CNN with LayerNorm, binary weights", layer_norm_cnn, True, grey
+        ),
         "Yao's CNN": make("Yao's CNN", yao, False, grey),
     }
 

@@ -89,6 +89,9 @@ def converter_bits(hardware: Hardware) -> int:
     """Bits of the chip's converter; of one that loses nothing where it states an ideal one."""
     if hardware.adc is not None:
         return hardware.adc.bits
+    table = hardware.normalisation
+    if hardware.array.output == "analog" and table is not None and table.bits is not None:
+        return table.bits
     return lossless_bits(hardware, signed=is_signed(hardware, None))
 
 
@@ -120,7 +123,7 @@ def cycle_time(hardware: Hardware, costs: Costs) -> float:
         The cycle in seconds.
     """
     cycle = costs.tile.cycle_s
-    if hardware.adc is not None and hardware.adc.per == "vector":
+    if hardware.array.output == "analog" or (hardware.adc is not None and hardware.adc.per == "vector"):
         return cycle
     columns = -(-hardware.array.cols // converters_per_array(hardware))
     if subtracts_in_an_array(hardware):
@@ -249,7 +252,7 @@ def _context(hardware: Hardware, costs: Costs, rate: float) -> dict[str, float]:
     context = {
         "node_nm": costs.tile.node_nm,
         "bits": float(converter_bits(hardware)),
-        "dac_bits": float(hardware.inputs.bits_per_cycle),
+        "dac_bits": 1.0 if hardware.inputs.analog else float(hardware.inputs.bits_per_cycle),
         "rows": float(hardware.array.rows),
         "cols": float(hardware.array.cols),
         "rate_Hz": rate,

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from imcsim.convert import digital_layers, named_layers
 from imcsim.errors import InputError
 from imcsim.nn import CROSSBAR_OF, CrossbarLayer
+from imcsim.nn.norm import analog_norms, ideal_norms
 from imcsim.ppa.activity import Activity
 from imcsim.ppa.recurrent import attention_shapes, recurrent_shapes
 from imcsim.ppa.shapes import LayerShape
@@ -39,6 +40,7 @@ class _Post:
     activations: int = 0
     pools: int = 0
     vector_ops: int = 0
+    normalised: int = 0
     digital_macs: int = 0
 
 
@@ -172,7 +174,8 @@ def _float_arithmetic(model: nn.Module) -> Iterator[None]:
             module.training = False
         for array in arrays:
             array.observer = _look_away
-        yield
+        with ideal_norms(model):
+            yield
     finally:
         for module, was in training.items():
             module.training = was
@@ -188,7 +191,7 @@ def _look_away(_: Tensor) -> None:
 def _hooks(
     model: nn.Module, found: dict[str, LayerShape], recorder: _Recorder, digital: Mapping[str, str]
 ) -> Iterator[None]:
-    handles = []
+    handles = _norm_hooks(model, recorder)
     own: tuple[type[nn.Module], ...] = (*CROSSBAR_OF, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
     closed: tuple[str, ...] = ()
     layers = named_layers(model)
@@ -226,6 +229,22 @@ def _hooks(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _norm_hooks(model: nn.Module, recorder: _Recorder) -> list[Any]:
+    """Count what analog circuits normalise for the layer before them, and no digital work for it."""
+
+    def enter(_module: nn.Module, _args: Any) -> None:
+        recorder.inside += 1
+
+    def leave(_module: nn.Module, _args: Any, out: Tensor) -> None:
+        recorder.inside -= 1
+        recorder.work[recorder.last].normalised += out.numel()
+
+    norms = analog_norms(model)
+    return [norm.register_forward_pre_hook(enter) for norm in norms] + [
+        norm.register_forward_hook(leave) for norm in norms
+    ]
 
 
 def _shapes_of(name: str, module: nn.Module, args: Any, out: Any) -> tuple[LayerShape, ...]:
@@ -292,7 +311,7 @@ def _per_sample(found: dict[str, LayerShape], recorder: _Recorder, samples: int)
     for index, shape in enumerate(found.values()):
         posts = [recorder.work[shape.name], *([recorder.work[""]] if index == 0 else [])]
         fields = {"vectors": shape.vectors, "input_elements": shape.input_elements}
-        for field in ("activations", "pools", "vector_ops", "digital_macs"):
+        for field in ("activations", "pools", "vector_ops", "normalised", "digital_macs"):
             fields[field] = getattr(shape, field) + sum(getattr(post, field) for post in posts)
         for field, value in fields.items():
             if value % samples and field == "vectors":

@@ -402,7 +402,8 @@ def _report(
         parts = (*parts, ComponentRow(SUBTOTAL, "static", 0, 0, rest, "the paper's rounding", "C", False))
     area = sum(part.area_mm2 for part in parts)
     rows = _with_areas(rows, area - apart, area, plan.chips * plan.tiles * tile.arrays)
-    chip = {(where.hardware.weights.bits, where.hardware.inputs.bits) for _, where in mapped}
+    chips = {where.hardware for _, where in mapped}
+    chip = {(c.weights.bits, f"{c.inputs.bits} bits" if not c.inputs.analog else "analog") for c in chips}
     widths = ", ".join(f"{w} x {i}" for w, i in sorted(chip))
     return Estimate(
         hardware=hardware.name,
@@ -421,7 +422,7 @@ def _report(
         batch=batch if plan.passes else 1,
         programming_J=programming_J,
         programming_s=programming_s,
-        convention=f"1 MAC = 2 operations of {widths} bits",
+        convention=f"1 MAC = 2 operations of {widths}",
         uncosted={event: number for event, number in happened.items() if event not in covered},
         notes=(*_notes(plan, generic, tile.rest == "library"), how),
     )
