@@ -100,7 +100,7 @@ def fold_thresholds(sim: nn.Module) -> nn.Module:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, qualname: str) -> bool:
-        return isinstance(m, CrossbarLayer) or super().is_leaf_module(m, qualname)
+        return isinstance(m, (CrossbarLayer, *_MODULES)) or super().is_leaf_module(m, qualname)
 
 
 def _foldable(sim: nn.Module, graph: fx.Graph) -> dict[str, float]:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chip_networks import networks
-from chips import resnet20
+from chip_networks import networks, resnet20
 
 import imcsim
 from imcsim.hardware import write_atomically
@@ -35,7 +34,7 @@ MORE = {"quest": (3, 2), "unpu": (8, 4, 1), "bitblade": (4, 8), "envision": (8,)
 
 def measure(images: int) -> list[dict[str, Any]]:
     """A row a design and width."""
-    wide, binary = resnet20(images), networks(None, images, 4)["binary MLP"]()
+    wide, binary = resnet20(images), networks(None, images, images, 4)["binary MLP"]()
     designs = [(key, bits) for key in survey_chips() for bits in (None, *MORE.get(key, ()))]
     rows = []
     for key, bits in progress(designs, "designs"):
