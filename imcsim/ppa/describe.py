@@ -106,15 +106,21 @@ def describe(
     first = next((item for item in inputs if isinstance(item, Tensor)), None)
     if first is None or first.dim() == 0:
         raise InputError(f"describe takes the model's input, a tensor, but got {type(x).__name__}")
+    converted = any(isinstance(m, CrossbarLayer) for m in model.modules())
+    if activity and not converted:
+        raise InputError(
+            "activity is measured on the pulses of a chip's layers, but the model has none; convert it first "
+            "with imcsim.convert"
+        )
     samples = first.shape[0] if batch is None else batch
     if samples < 1:
         raise InputError(f"describe needs at least one sample, but got {samples}")
-    digital = digital_layers(model) if any(isinstance(m, CrossbarLayer) for m in model.modules()) else {}
+    digital = digital_layers(model) if converted else {}
     with _float_arithmetic(model):
         try:
             found, recorder = _trace(model, inputs, digital, on_meta=True)
         except (RuntimeError, NotImplementedError):  # it looks at its data, or has an operator without shapes
-            found, recorder = _trace(model, inputs, digital, on_meta=False)
+            found, recorder = _run(model, inputs, digital)
     if not found:
         raise InputError(
             "no linear, convolutional or recurrent layer of the model ran; there is nothing to estimate"
@@ -125,6 +131,20 @@ def describe(
     with _float_arithmetic(model):
         means = Activity(model).measure(inputs)
     return tuple(replace(shape, activity=means.get(shape.name)) for shape in shapes)
+
+
+def _run(
+    model: nn.Module, inputs: tuple[Any, ...], digital: Mapping[str, str]
+) -> tuple[dict[str, LayerShape], _Recorder]:
+    """As `_trace` on the data, where the meta device did not do; what fails here too is the input's fault."""
+    try:
+        return _trace(model, inputs, digital, on_meta=False)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        sizes = ", ".join(str(tuple(item.shape)) for item in inputs if isinstance(item, Tensor))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the model does not run on an input of shape {sizes}: {reason}; give an input that it takes"
+        ) from error
 
 
 def _trace(
@@ -193,6 +213,9 @@ def _hooks(
                     shape = replace(
                         shape, hardware=array.hardware, signed=array.signed, terms=terms, passes=passes
                     )
+                    if array.write_report is not None:
+                        wrote = array.write_report
+                        shape = replace(shape, write_J=wrote.energy_J, write_s=wrote.time_s)
                 _add(found, _as_digital(shape) if kept else shape)
                 recorder.last = shape.name
                 recorder.work.setdefault(shape.name, _Post())

@@ -33,6 +33,8 @@ class LayerShape:
         hardware: its chip, where layers differ.
         terms: columns of codes an output has, added digitally (1 but for some training methods).
         passes: times that a vector is sent, added digitally (likewise).
+        write_J: what writing one copy took, where write-verify measured it.
+        write_s: likewise, cell by cell.
     """
 
     name: str
@@ -55,6 +57,8 @@ class LayerShape:
     hardware: Hardware | None = None
     terms: int = 1
     passes: int = 1
+    write_J: float | None = None
+    write_s: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("groups", "outputs", "inputs", "vectors", "terms", "passes"):
