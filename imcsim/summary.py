@@ -169,6 +169,8 @@ def _circuit_effects(array: CrossbarArray) -> list[str]:
             out.append("gate inputs (approximated by the map at half the word lines on)")
     if chip.readout != "current":
         out.append(f"{chip.readout} readout")
+    if chip.accumulator_bits is not None:
+        out.append(f"sums saturate at {chip.accumulator_bits} bits")
     out += periphery_effects(array.hardware)
     out += _mitigation_effects(array.hardware)
     if array.seconds:

@@ -8,8 +8,7 @@ from torch import nn
 
 import imcsim
 from imcsim.errors import ConversionError, FileMissingError, HardwareError
-from imcsim.quant import Span
-from imcsim.quant.methods.quest import QUEST, Log2Input
+from imcsim.quant import QUEST, Log2Input, Span
 from imcsim.survey import survey_chip, survey_chips, survey_points
 from imcsim.survey.table import NUMBERS, TEXT
 

@@ -148,6 +148,9 @@ class CrossbarLayer(nn.Module):
         array, dtype = self.array, inputs.codes[0].dtype
         plan, written = self.plan_for(inputs), array.written
         bias, terms = self.output_bias(), written.codes.terms
+        if bias is not None and array.input_quantizer.whole_bias:
+            step = self.output_scale(inputs.scale[0])
+            bias = (bias.double() / step).round() * step
         if plan.product is None and not all(bool(codes.sum().isfinite()) for codes in inputs.codes):
             raise InputError(
                 f"layer {array.name!r} got an input that is not finite; a pulse cannot be nan or inf: "

@@ -17,6 +17,8 @@ from imcsim.quant.base import (
 )
 from imcsim.quant.binary import BinaryWeight
 from imcsim.quant.codes import InputCodes, WeightCodes
+from imcsim.quant.fixed import FixedPointInput, IntegerWeight
+from imcsim.quant.logarithmic import Log2Input
 from imcsim.quant.loop import after_step, parameters, penalty, quantizers, set_progress
 from imcsim.quant.methods import (
     ANA,
@@ -24,6 +26,7 @@ from imcsim.quant.methods import (
     LSQ,
     PACT,
     QNN,
+    QUEST,
     Affine,
     BinaryConnect,
     Codebook,
@@ -46,7 +49,7 @@ from imcsim.quant.methods import (
     SigmoidQN,
 )
 from imcsim.quant.strategies import Bypass, average_bits, binary_regulariser
-from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight, IntegerWeight
+from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight
 
 __all__ = [
     "ANA",
@@ -54,6 +57,7 @@ __all__ = [
     "LSQ",
     "PACT",
     "QNN",
+    "QUEST",
     "Affine",
     "AffineWeight",
     "BinaryConnect",
@@ -63,6 +67,7 @@ __all__ = [
     "Codebook",
     "DoReFa",
     "FixedPoint",
+    "FixedPointInput",
     "Floats",
     "FracBNN",
     "GradientQuantizer",
@@ -75,6 +80,7 @@ __all__ = [
     "LNSMadam",
     "LQNet",
     "Log2",
+    "Log2Input",
     "Log4",
     "Madam",
     "Method",

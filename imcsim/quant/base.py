@@ -156,6 +156,9 @@ class InputQuantizer(Quantizer):
     ranged: ClassVar[bool] = True
     """Whether it takes its range from the hardware (inputs.range) rather than having one of its own."""
 
+    whole_bias: ClassVar[bool] = False
+    """Whether the layer's bias is rounded to the scale of its sums of products, as fixed point has it."""
+
     @property
     def signed(self) -> bool | None:
         """Whether codes have a sign; None: the hardware and calibration decide."""
