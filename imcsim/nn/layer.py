@@ -200,7 +200,9 @@ class CrossbarLayer(nn.Module):
             out = sum(passes[1:], passes[0])
             return self.sum_terms(out, terms) if terms > 1 else out
         first, second = (self.sum_terms(out, terms) if terms > 1 else out for out in passes)
-        return first + second * (first > gate.detach().double())
+        opened = first > self.output_factor(gate.detach().double())
+        self.array.input_quantizer.note_gate(opened)
+        return first + second * opened
 
     def _product(self, codes: Tensor, plan: Choice, stream: ReadStream | None) -> Tensor:
         """One pass of codes through the arrays, (batch, terms x outputs, ...)."""

@@ -18,6 +18,7 @@ from imcsim.quant.base import (
 from imcsim.quant.binary import BinaryWeight
 from imcsim.quant.codes import InputCodes, WeightCodes
 from imcsim.quant.fixed import FixedPointInput, IntegerWeight
+from imcsim.quant.gated import GateCount, count_gates
 from imcsim.quant.logarithmic import Log2Input
 from imcsim.quant.loop import after_step, parameters, penalty, quantizers, set_progress
 from imcsim.quant.methods import (
@@ -29,6 +30,7 @@ from imcsim.quant.methods import (
     QUEST,
     Affine,
     BinaryConnect,
+    BitPlanes,
     Codebook,
     DoReFa,
     FixedPoint,
@@ -48,7 +50,7 @@ from imcsim.quant.methods import (
     ProxQuant,
     SigmoidQN,
 )
-from imcsim.quant.strategies import Bypass, average_bits, binary_regulariser
+from imcsim.quant.strategies import AlternatingPad2d, Bypass, average_bits, binary_regulariser
 from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight
 
 __all__ = [
@@ -60,8 +62,10 @@ __all__ = [
     "QUEST",
     "Affine",
     "AffineWeight",
+    "AlternatingPad2d",
     "BinaryConnect",
     "BinaryWeight",
+    "BitPlanes",
     "Bypass",
     "ClippedInput",
     "Codebook",
@@ -70,6 +74,7 @@ __all__ = [
     "FixedPointInput",
     "Floats",
     "FracBNN",
+    "GateCount",
     "GradientQuantizer",
     "HardwareInput",
     "HardwareWeight",
@@ -97,6 +102,7 @@ __all__ = [
     "after_step",
     "average_bits",
     "binary_regulariser",
+    "count_gates",
     "parameters",
     "penalty",
     "quantizers",

@@ -14,6 +14,7 @@ from imcsim.quant.methods.lsq import LSQ
 from imcsim.quant.methods.mixed import Codebook, IntraLayer, MixAndMatch
 from imcsim.quant.methods.nbit import NBitQNN
 from imcsim.quant.methods.pact import PACT
+from imcsim.quant.methods.planes import BitPlanes
 from imcsim.quant.methods.proxquant import ProxQuant
 from imcsim.quant.methods.quest import QUEST
 from imcsim.quant.methods.sakr import OptimalClipping
@@ -30,6 +31,7 @@ __all__ = [
     "QUEST",
     "Affine",
     "BinaryConnect",
+    "BitPlanes",
     "Codebook",
     "DoReFa",
     "FixedPoint",
