@@ -94,7 +94,7 @@ def measure_trained(images: int) -> list[dict[str, Any]]:
     """A row for each of `TRAINED`: a float network, then on the chip with the format's quantizers."""
     x, labels = zoo.mnist_subset(normalise=None, train=True)
     test = zoo.mnist_subset(min(images, 1000), normalise=None)
-    x, batches = x.float() / 255, zoo.batches(test[0].float() / 255, test[1], 250)
+    x, batches = x.float() / 255, list(zoo.batches(test[0].float() / 255, test[1], 250))
     rows = []
     for key, bits, build in TRAINED:
         chip = survey_chip(key, weight_bits=bits)
@@ -127,7 +127,7 @@ def measure_trained(images: int) -> list[dict[str, Any]]:
 
 
 def _for_training(network: nn.Module, chip: SurveyChip) -> nn.Module:
-    """On the chip; the layer that takes images in bit planes where inputs have one bit, in 8 bits on BitBlade."""
+    """On the chip; the layer that takes images in planes where inputs have one bit, in 8 bits on BitBlade."""
     first = next(name for name, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d))
     if chip.key == "bitblade":
         chips = {"*": chip.hardware, first: survey_chip(chip.key, weight_bits=8).hardware}
