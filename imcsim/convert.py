@@ -312,7 +312,9 @@ def _place_quantizers(array: CrossbarArray, weight: Tensor) -> None:
     for module in array.children():
         module.to(weight.device, wide)
     with torch.no_grad():
-        array.weight_quantizer.start(array.weight_matrix(weight.detach()))
+        matrix = array.weight_matrix(weight.detach())
+        array.weight_quantizer.start(matrix)
+        array.input_quantizer.start(matrix)
 
 
 def _swap(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:
