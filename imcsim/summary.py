@@ -16,6 +16,7 @@ from imcsim.hardware import Hardware
 from imcsim.mapping import placement_of
 from imcsim.nn import CrossbarLayer, CrossbarMatrices
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.norm import AnalogNorm
 from imcsim.nn.periphery import periphery_effects
 from imcsim.nn.wiring import has_wires
 
@@ -113,6 +114,9 @@ def summary(sim: nn.Module) -> Summary:
     layers, digital = named_layers(sim), digital_layers(sim)
     rows: dict[str, LayerSummary] = {}
     for name, module in sim.named_modules():
+        if isinstance(module, AnalogNorm):
+            rows[name] = _norm_row(name, module)
+            continue
         keys = module.matrix_keys(module) if isinstance(module, CrossbarMatrices) else ("",)
         kind = type(module).__name__.removeprefix("Crossbar")
         for own in (join(name, key) for key in keys):
@@ -137,6 +141,7 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
         engine, reason = "", "not calibrated yet"
     slices = array.slicing
     adc = "ideal converter" if hardware.adc is None else f"{hardware.adc.bits}-bit {_kind(hardware.adc)}"
+    adc = "analog sums" if hardware.array.output == "analog" else adc
     groups, outputs, inputs = weight.shape
     widths = "/".join(str(width) for width in sorted(set(slices.widths)))
     return LayerSummary(
@@ -155,6 +160,19 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
     )
 
 
+def _norm_row(name: str, norm: AnalogNorm) -> LayerSummary:
+    table = norm.table
+    errors = {"gain errors": table.gain_error, "offsets": table.offset, "noise": table.noise}
+    return LayerSummary(
+        name=name,
+        kind="AnalogNorm",
+        became="analog normalisation"
+        if table.bits is None
+        else f"analog normalisation, {table.bits}-bit converter on +-{table.range:g}",
+        effects=", ".join(f"{what} {value:g}" for what, value in errors.items() if value),
+    )
+
+
 def _kind(adc: Adc) -> str:
     """Name of a converter: its circuit, where it is one."""
     circuits = {"sar": "SAR ADC", "integrate_fire": "integrate-and-fire converter"}
@@ -164,7 +182,7 @@ def _kind(adc: Adc) -> str:
 def _circuit_effects(array: CrossbarArray) -> list[str]:
     """Names of the effects around the cells that are on."""
     chip = array.hardware.array
-    out = []
+    out = ["analog inputs"] if array.hardware.inputs.analog else []
     if has_wires(array.hardware):
         out.append(
             f"wires ({chip.word_line_ohm:g} ohm word line, {chip.bit_line_ohm:g} ohm bit line a segment)"

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chip_networks import lenet, mlp, networks, train
-from chips import resnet20
+from chip_networks import lenet, mlp, networks, resnet20, train
 from torch import nn
 
 import imcsim
@@ -58,7 +57,7 @@ EPOCHS = 20
 
 def measure(images: int) -> list[dict[str, Any]]:
     """A row a design and width."""
-    wide, binary = resnet20(images), networks(None, images, 4)["binary MLP"]()
+    wide, binary = resnet20(images), networks(None, images, images, 4)["binary MLP"]()
     designs = [(key, bits) for key in survey_chips() for bits in (None, *MORE.get(key, ()))]
     rows: list[dict[str, Any]] = []
     seen: dict[str, dict[str, Any]] = {}
