@@ -70,8 +70,13 @@ def convert(
         sim = fold(sim)
     digital: dict[str, str] = {}
     replaced: dict[int, nn.Module] = {}
+    called = _all_names(sim)
     for name, module in list(_candidates(sim)):
-        own = {key: _chip_for({name, join(name, key)}, chips) for key in _matrix_keys(module)}
+        keys = {
+            key: {part for alias in called[module] for part in (alias, join(alias, key))}
+            for key in _matrix_keys(module)
+        }
+        own = {key: _chip_for(names, chips) for key, names in keys.items()}
         chosen = {key: chip for key, (chip, _) in own.items() if chip is not None}
         without = {join(name, key): why for key, (_, why) in own.items() if why is not None}
         reason = _why_digital(module) if chosen else next(iter(without.values()))
@@ -79,7 +84,7 @@ def convert(
             digital[name] = reason
             continue
         digital.update(without)
-        trained = {key: _last_match({name, join(name, key)}, methods) for key in chosen}
+        trained = {key: _last_match(keys[key], methods) for key in chosen}
         replaced[id(module)] = _crossbar(module, chosen, trained, name, engine)
     sim = _swap(sim, replaced)
     _leave_fast_paths(sim)
@@ -191,6 +196,14 @@ def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareM
                 f"{', '.join(layers[:12])}{' ...' if len(layers) > 12 else ''}"
             )
     return hardware
+
+
+def _all_names(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every name of each module; a shared one has several."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
 
 
 def _names(model: nn.Module) -> tuple[list[str], list[str]]:

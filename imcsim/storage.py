@@ -55,6 +55,7 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
             names[id(layer)]: {
                 "seed": array.seed,
                 "seconds": array.seconds,
+                "compensation": array.compensation,
                 "read_seed": array.read_seed,
                 "samples_read": array.samples_read,
                 "by_user": array.programmed_by_user,
@@ -122,6 +123,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             state["seconds"],
             state["by_user"],
         )
+        array.compensation = state["compensation"]
         array.read_seed, array.samples_read = state["read_seed"], state["samples_read"]
     try:
         with torch.no_grad():

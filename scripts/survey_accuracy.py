@@ -1,7 +1,7 @@
 """Accuracy of a network in the number format of every digital design of the survey.
 
 Writes docs/results/survey_accuracy.json and two tables of docs/survey.md. Without training for the format:
-ResNet-20 on CIFAR-10, and for the binary designs a binary MLP on MNIST. Trained for the format, where a
+ResNet-20 on CIFAR-10, and for the binary designs the zoo's binary VGG-small. Trained for the format, where a
 design of few bits needs it: LeNet-5 and an MLP on the MNIST images in the package.
 """
 
@@ -57,7 +57,7 @@ EPOCHS = 20
 
 def measure(images: int) -> list[dict[str, Any]]:
     """A row a design and width."""
-    wide, binary = resnet20(images), networks(None, images, images, 4)["binary MLP"]()
+    wide, binary = resnet20(images), networks(None, images, images, 4)["vgg_small_binary"]()
     designs = [(key, bits) for key in survey_chips() for bits in (None, *MORE.get(key, ()))]
     rows: list[dict[str, Any]] = []
     seen: dict[str, dict[str, Any]] = {}
@@ -68,7 +68,8 @@ def measure(images: int) -> list[dict[str, Any]]:
         if same in seen:  # another design's format
             rows.append({**seen[same], "key": key})
             continue
-        sim = imcsim.convert(trained.model, chip.hardware, qat=chip.qat, fold_batchnorm=chip.fold_batchnorm)
+        chips = {"*": chip.hardware, **dict.fromkeys(trained.digital)}
+        sim = imcsim.convert(trained.model, chips, qat=chip.qat, fold_batchnorm=chip.fold_batchnorm)
         imcsim.calibrate(sim, trained.calibration.split(64))
         if trained is binary:
             sim = imcsim.fold_thresholds(sim)

@@ -7,13 +7,13 @@ Each text names the field (or the layer, the file), the value that was given, wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import imcsim
 from imcsim import quant
@@ -262,6 +262,12 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "wrong number of features": (lambda _: chip()[2](torch.zeros(1, 7)), ("'2'", "48", r"\(1, 7\)")),
     "integers": (lambda _: chip()(X.long()), ("'0'", "int64", r"\.float\(\)")),
     "image smaller than the kernel": (lambda _: chip()(torch.zeros(1, 2, 2, 2)), ("'0'", "2")),
+    "transposed convolution whose padding leaves nothing": (
+        lambda _: imcsim.convert(nn.ConvTranspose1d(2, 3, 3, padding=4, dilation=2), GOOD)(
+            torch.ones(1, 2, 4)
+        ),
+        ("would give 0 samples", r"\(1, 2, 4\)", r"padding = \(4,\)", "use a larger input or less padding"),
+    ),
     "not calibrated": (
         lambda _: chip({"inputs.range": "calibrated"})(X),
         ("'0'", "calibrate", 'range = "dynamic"'),
@@ -305,6 +311,22 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "labels of another length": (
         lambda _: imcsim.evaluate(chip(), [(X, torch.zeros(3, dtype=torch.long))]),
         (r"\(1, 2, 6, 6\)", r"\(3,\)"),
+    ),
+    "a model without logits": (
+        lambda _: imcsim.evaluate(nn.Flatten(0), [(X, torch.zeros(len(X), dtype=torch.long))]),
+        (r"logits \(batch, classes\)", r"tensor of \(\d+,\)", "wrap the model"),
+    ),
+    "a model that gives logits by position": (
+        lambda _: imcsim.evaluate(nn.Flatten(2), [(X, torch.zeros(len(X), dtype=torch.long))]),
+        (r"logits \(batch, classes\)", "tensor of", "wrap the model"),
+    ),
+    "a reference with other classes": (
+        lambda _: imcsim.evaluate(
+            net(),
+            [(X, torch.zeros(len(X), dtype=torch.long))],
+            reference=nn.Flatten(),
+        ),
+        ("logits of one shape", "same classes"),
     ),
     "evaluating on a number": (lambda _: imcsim.evaluate(chip(), 5), ("int", "pairs")),
 }
@@ -365,3 +387,12 @@ def test_errors_of_the_users_own_code_pass_through() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         imcsim.calibrate(chip(), [X], forward=forward)
+
+
+def test_a_type_error_in_the_users_generator_passes_through() -> None:
+    def broken_batches() -> Iterator[Tensor]:
+        yield X
+        raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="mine"):
+        imcsim.calibrate(chip(), broken_batches())
