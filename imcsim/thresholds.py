@@ -59,9 +59,9 @@ def fold_thresholds(sim: nn.Module) -> nn.Module:
 
     ``gamma (x - mean) / sqrt(var + eps) + beta > 0`` is ``sign(gamma) (x - t) > 0`` with ``t = mean - beta
     sqrt(var + eps) / gamma``. A BatchNorm is folded where everything that its result reaches is an input of
-    one bit (`inputs.bits = 1`, one pass), through nothing but what keeps signs: hardtanh, tanh, max-pooling,
-    flattening, `imcsim.quant.AlternatingPad2d`. The result is 1 or -1, never 0 (1 or 0 where the inputs are
-    unsigned).
+    one bit (`inputs.bits = 1`, not planes of several), through nothing but what keeps signs: hardtanh, tanh,
+    max-pooling, flattening, `imcsim.quant.AlternatingPad2d`. The result is 1 or -1, never 0 (1 or 0 where the
+    inputs are unsigned).
 
     Args:
         sim: converted, in eval mode, traceable by torch.fx. Set ``inputs.range = 1.0`` on its chips, or
@@ -139,7 +139,7 @@ def _reached(sim: nn.Module, node: fx.Node) -> set[float | None]:
 
 def _one_bit(layer: CrossbarLayer) -> bool:
     """Whether a layer sees the sign of its input and no more; planes of bits together are more."""
-    return layer.array.hardware.inputs.bits == 1 and layer.array.input_quantizer.passes == 1
+    return layer.array.hardware.inputs.bits == 1 and not layer.array.input_quantizer.planes
 
 
 def _keeps_signs(node: fx.Node) -> bool:
