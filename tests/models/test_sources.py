@@ -207,7 +207,11 @@ def test_data_from_files_and_functions(tmp_path, monkeypatch):
         (lambda t: load_data(str(t / "text.npz")), DataError, "cannot be read"),
         (lambda t: load_data(str(t / "bare.npz")), DataError, "has no array labels"),
         (lambda t: load_data(str(t / "short.npz")), DataError, "one class index an image"),
-        (lambda t: load_data(str(t / "words.npz")), DataError, "words.npz' holds what is no array of numbers"),
+        (
+            lambda t: load_data(str(t / "words.npz")),
+            DataError,
+            "words.npz' holds what is no array of numbers",
+        ),
         (lambda t: load_data("mnist", n=0), DataError, "n = 0"),
     ],
 )
