@@ -12,6 +12,7 @@ from imcsim.handover import export_arrays, import_arrays
 from imcsim.hardware import Hardware
 from imcsim.kernels.cache import set_plan_memory
 from imcsim.mitigation import mitigation_cost
+from imcsim.normalise import normalise_in_analog
 from imcsim.ppa import estimate
 from imcsim.presets import load_hardware
 from imcsim.program import age, program, seed_reads, write_report
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "load_hardware",
     "mitigation_cost",
+    "normalise_in_analog",
     "program",
     "quant",
     "save",

@@ -16,6 +16,7 @@ from imcsim.convert import arrays
 from imcsim.errors import CalibrationError, InputError
 from imcsim.nn.array import CrossbarArray
 from imcsim.nn.currents import Currents
+from imcsim.nn.norm import ideal_norms
 from imcsim.progress import progress
 
 _RANGES = ("input_range", "input_signed", "adc_high", "adc_values", "conversion_errors")
@@ -132,11 +133,12 @@ def _run(
     for array, see in observers.items():
         array.observer = partial(_note, see, reached, array)
     try:
-        for batch in progress(held, f"calibrating {label}"):
-            if forward is None:
-                sim(to_model(sim, batch_input(batch)))
-            else:
-                forward(sim, batch)
+        with ideal_norms(sim):
+            for batch in progress(held, f"calibrating {label}"):
+                if forward is None:
+                    sim(to_model(sim, batch_input(batch)))
+                else:
+                    forward(sim, batch)
     finally:
         for array in observers:
             array.observer = None

@@ -16,7 +16,7 @@ from imcsim.errors import ConversionError, did_you_mean
 from imcsim.fold import fold_batchnorm as fold
 from imcsim.hardware import Hardware
 from imcsim.kernels.engines import ENGINES
-from imcsim.nn import CROSSBAR_OF, CrossbarLayer, CrossbarMatrices, Projection
+from imcsim.nn import CROSSBAR_OF, AnalogNorm, CrossbarLayer, CrossbarMatrices, Projection
 from imcsim.nn.array import CrossbarArray
 from imcsim.quant.base import Quantizer
 from imcsim.quant.methods.base import Method
@@ -158,12 +158,13 @@ def digital_layers(sim: nn.Module) -> dict[str, str]:
     """Names of the layers with parameters that stayed digital, and why."""
     record: dict[str, str] = dict(getattr(sim, _DIGITAL_RECORD, {}))
     inside: tuple[str, ...] = ()
+    on_chip = (CrossbarLayer, CrossbarMatrices, CrossbarArray, Quantizer, AnalogNorm)
     for name, module in sim.named_modules():
         if name.startswith(inside):
             continue
         if isinstance(module, CrossbarMatrices):
             inside = (*inside, f"{name}." if name else "")
-        if name in record or isinstance(module, CrossbarLayer | CrossbarMatrices | CrossbarArray | Quantizer):
+        if name in record or isinstance(module, on_chip):
             continue
         if any(True for _ in module.parameters(recurse=False)) and not any(
             name.startswith(f"{n}.") for n in record if n
@@ -335,7 +336,9 @@ def _place_quantizers(array: CrossbarArray, weight: Tensor) -> None:
     for module in array.children():
         module.to(weight.device, wide)
     with torch.no_grad():
-        array.weight_quantizer.start(array.weight_matrix(weight.detach()))
+        matrix = array.weight_matrix(weight.detach())
+        array.weight_quantizer.start(matrix)
+        array.input_quantizer.start(matrix)
 
 
 def _swap(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:

@@ -32,6 +32,7 @@ Event = Literal[
     "activation",
     "pool",
     "vector_op",
+    "neuron",
     "digital_mac",
     "busy",
     "static",
@@ -86,8 +87,10 @@ class Tile(_Table):
     )
     tiles_per_router: int = Field(4, ge=1)
     flit_bytes: int = Field(4, ge=1)
-    write_row_s: float = Field(
-        1e-7, gt=0, description="writing one word line of an array; arrays in parallel"
+    write_row_s: float | None = Field(
+        None,
+        gt=0,
+        description="writing one word line of an array, arrays in parallel; without it what its cells take",
     )
     when_too_large: Literal["chips", "reload"] = Field(
         "chips",
@@ -125,12 +128,18 @@ class Component(_Table):
     area_um2: float | None = Field(None, ge=0, description="of one instance")
     events_per_s: float | None = Field(None, gt=0, description="full rate of one instance")
     params: dict[str, float | str] = Field(default_factory=dict, description="of the model")
+    alternatives: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="energy_pJ under other readings of its source, by the reading: a line each of `peak`",
+    )
     source: str = ""
     confidence: Confidence = "C"
     calibrated: bool = Field(False, description="fitted to the figure it is compared with: proves nothing")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.alternatives and self.energy_pJ is None:
+            raise ValueError("alternatives are other readings of energy_pJ, which is not given; give it")
         if self.model != "fixed":
             return self
         if self.params:

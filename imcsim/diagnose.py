@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,15 +19,15 @@ from imcsim.convert import arrays, named_layers
 from imcsim.errors import InputError
 from imcsim.evaluate import decibels
 from imcsim.nn import CrossbarLayer
-from imcsim.nn.effects import ALL, Effects
-
-NOTHING = Effects(cells=False, drift=False, wires=False, circuits=False, noise=False, converters="none")
+from imcsim.nn.array import CrossbarArray
+from imcsim.nn.effects import ALL, IDEAL, Effects
+from imcsim.nn.norm import AnalogNorm, analog_norms, ideal_norms
 
 STAGES: tuple[tuple[str, Effects], ...] = (
-    ("cell and bit-line response", NOTHING),
-    ("programming", replace(NOTHING, cells=True)),
-    ("drift", replace(NOTHING, cells=True, drift=True)),
-    ("wires", replace(NOTHING, cells=True, drift=True, wires=True)),
+    ("cell and bit-line response", IDEAL),
+    ("programming", replace(IDEAL, cells=True)),
+    ("drift", replace(IDEAL, cells=True, drift=True)),
+    ("wires", replace(IDEAL, cells=True, drift=True, wires=True)),
     ("drivers and clamps", replace(ALL, noise=False, converters="none")),
     ("read noise", replace(ALL, converters="none")),
     ("ADC clipping", replace(ALL, converters="fine")),
@@ -214,7 +214,8 @@ def diagnose(sim: nn.Module, x: Tensor, targets: Tensor | None = None) -> Diagno
     other to the float product: weight quantization, input quantization, the cells' response, programming,
     drift, wires, drivers, read noise, clipping and rounding of the converters. The error of a cause is the
     difference that its effect makes; differences add up to the whole error exactly, their powers as far as
-    they are uncorrelated. The network as a whole is run with one effect taken away at a time. A layer
+    they are uncorrelated. Errors of normalising circuits count, in the network alone, as those of drivers,
+    reads and converters. The network as a whole is run with one effect taken away at a time. A layer
     that was trained in codes (`convert(qat=...)`) is held against its quantized product.
 
     Shapes: x (batch, ...), as the model takes it; targets (batch,).
@@ -241,7 +242,7 @@ def diagnose(sim: nn.Module, x: Tensor, targets: Tensor | None = None) -> Diagno
     arrays(sim)
     layers = named_layers(sim)
     x = to_model(sim, x)
-    with evaluation_mode(sim), _reads_restored(layers):
+    with evaluation_mode(sim), _reads_restored([*_arrays(layers), *analog_norms(sim)]):
         seen: dict[str, list[Tensor]] = {name: [] for name in layers}
         with _inputs_recorded(layers, seen):
             output = sim(x)
@@ -292,12 +293,12 @@ def _network(
     sim: nn.Module, layers: dict[str, CrossbarLayer], x: Tensor, output: Tensor, targets: Tensor | None
 ) -> NetworkDiagnosis:
     every = list(layers.values())
-    with _digital(every):
+    with _digital(every), ideal_norms(sim):
         want = sim(x).double()
     signal = float(want.square().sum())
 
     def run(effects: Effects) -> Tensor:
-        with _effects(every, effects):
+        with _effects(every, effects, analog_norms(sim)):
             return sim(x)
 
     def sqnr(value: Tensor) -> float:
@@ -313,7 +314,7 @@ def _network(
     accuracies = {name: top1(value) for name, value in present.items()}
     return NetworkDiagnosis(
         sqnr(output),
-        sqnr(run(NOTHING)),
+        sqnr(run(IDEAL)),
         {name: sqnr(value) for name, value in present.items()},
         top1(output),
         {name: value for name, value in accuracies.items() if value is not None},
@@ -343,19 +344,30 @@ def _inputs_recorded(layers: dict[str, CrossbarLayer], seen: dict[str, list[Tens
 
 
 @contextmanager
-def _effects(layers: list[CrossbarLayer], effects: Effects) -> Iterator[None]:
+def _effects(
+    layers: list[CrossbarLayer], effects: Effects, norms: Sequence[AnalogNorm] = ()
+) -> Iterator[None]:
     """Read arrays with some of their effects, from the same read noise as every other time."""
-    counts = [layer.array.samples_read for layer in layers]
-    for layer in layers:
-        layer.array.samples_read = 0
-        layer.array.effects = effects
-        layer.array.forget_plans()
+    parts: list[CrossbarArray | AnalogNorm] = [*(layer.array for layer in layers), *norms]
+    counts = [part.samples_read for part in parts]
+    for part in parts:
+        part.samples_read, part.effects = 0, effects
+        _forget_plans(part)
     try:
         yield
     finally:
-        for layer, count in zip(layers, counts, strict=True):
-            layer.array.effects, layer.array.samples_read = ALL, count
-            layer.array.forget_plans()
+        for part, count in zip(parts, counts, strict=True):
+            part.effects, part.samples_read = ALL, count
+            _forget_plans(part)
+
+
+def _forget_plans(part: CrossbarArray | AnalogNorm) -> None:
+    if isinstance(part, CrossbarArray):
+        part.forget_plans()
+
+
+def _arrays(layers: dict[str, CrossbarLayer]) -> list[CrossbarArray]:
+    return [layer.array for layer in layers.values()]
 
 
 @contextmanager
@@ -371,16 +383,16 @@ def _digital(layers: list[CrossbarLayer]) -> Iterator[None]:
 
 
 @contextmanager
-def _reads_restored(layers: dict[str, CrossbarLayer]) -> Iterator[None]:
+def _reads_restored(parts: Sequence[CrossbarArray | AnalogNorm]) -> Iterator[None]:
     """Leave the streams of read noise where they are; the diagnosis reads them from their start."""
-    counts = {name: layer.array.samples_read for name, layer in layers.items()}
-    for layer in layers.values():
-        layer.array.samples_read = 0
+    counts = [part.samples_read for part in parts]
+    for part in parts:
+        part.samples_read = 0
     try:
         yield
     finally:
-        for name, layer in layers.items():
-            layer.array.samples_read = counts[name]
+        for part, count in zip(parts, counts, strict=True):
+            part.samples_read = count
 
 
 def _db(value: float) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from imcsim.errors import ConversionError, InputError
-from imcsim.nn import CrossbarLayer, CrossbarMatrices
+from imcsim.nn import AnalogNorm, CrossbarLayer, CrossbarMatrices
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -111,7 +111,7 @@ class LayerTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether the module is not looked into."""
-        own = isinstance(m, CrossbarLayer | CrossbarMatrices)
+        own = isinstance(m, CrossbarLayer | CrossbarMatrices | AnalogNorm)
         return own or super().is_leaf_module(m, module_qualified_name)
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 from imcsim.adc_table import Adc
 from imcsim.costs import Component, Tile
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
-from imcsim.hardware_tables import CardProgramming, Mitigation, Programming
+from imcsim.hardware_tables import CardProgramming, Mitigation, Normalisation, Programming
 from imcsim.schema import Table, tuple_if_list
 
 MAX_BITS = 16
@@ -53,6 +53,13 @@ class Array(Table):
     rows_active: int | None = Field(None, ge=1, description="word lines driven at a time; without it all")
     input_mode: Literal["voltage", "gate"] = "voltage"
     readout: Literal["current", "charge", "divider", "digital"] = "current"
+    accumulator_bits: int | None = Field(
+        None,
+        ge=2,
+        le=48,
+        description="of readout = 'digital': width of the register, sign included, that adds one read after "
+        "the other and saturates; without it sums are exact",
+    )
     word_line_ohm: float = Field(0.0, ge=0, description="resistance of one wire segment")
     bit_line_ohm: float = Field(0.0, ge=0)
     column_clamp: float | None = Field(
@@ -60,6 +67,11 @@ class Array(Table):
         gt=0,
         description="largest current that the sensing circuit passes on, in units of one cell at g_max with "
         "its input fully on; of a pair with analog subtraction, largest difference",
+    )
+    output: Literal["digital", "analog"] = Field(
+        "digital",
+        description="analog: sums are not converted, they go to the circuits of [normalisation]; "
+        "imcsim.normalise_in_analog sets it for the layers that do",
     )
 
     @property
@@ -159,6 +171,10 @@ class Inputs(Table):
     signed: Literal["auto"] | bool = "auto"
     signed_encoding: Literal["sign_magnitude", "twos_complement", "offset"] = "sign_magnitude"
     range: Literal["calibrated", "dynamic"] | Annotated[float, Field(gt=0)] = "calibrated"
+    analog: bool = Field(
+        False,
+        description="word lines are driven by analog values; bits only say how finely they are computed",
+    )
     dac_inl_lsb: Annotated[tuple[float, ...] | None, BeforeValidator(tuple_if_list)] = Field(
         None, description="what each digit, from 0, drives beyond itself, in digits; the first is 0"
     )
@@ -191,6 +207,14 @@ class Inputs(Table):
                 f"1-bit inputs are +-1 pulses, which signed_encoding = {self.signed_encoding!r} cannot "
                 "send; use 'sign_magnitude'"
             )
+        one = self.bits_per_cycle == self.bits and self.signed_encoding == "sign_magnitude"
+        if self.analog and not (one and self.ideal_dac):
+            raise ValueError(
+                f"analog = True is one amplitude a word line, but bits = {self.bits}, bits_per_cycle = "
+                f"{self.bits_per_cycle}, signed_encoding = {self.signed_encoding!r}; use bits_per_cycle = "
+                "bits and 'sign_magnitude', and leave out what a DAC does wrong (dac_inl_lsb, "
+                "dac_offset_lsb, dac_noise_lsb)"
+            )
         return self
 
 
@@ -213,6 +237,7 @@ class Hardware(Table):
     inputs: Inputs = Inputs()
     adc: Adc | None = None
     mitigation: Mitigation = Mitigation()
+    normalisation: Normalisation | None = None
     tile: Tile | None = None
     components: dict[str, Component] = Field(default_factory=dict)
 
@@ -285,7 +310,39 @@ class Hardware(Table):
             wires=array.word_line_ohm > 0 or array.bit_line_ohm > 0,
         )
         self._check_readout()
+        if array.output == "analog":
+            self._check_analog()
         return self
+
+    def _check_analog(self) -> None:
+        """Sums that stay analog are one current each: there is no digital side that could add or correct."""
+        weights, inputs, top = self.weights, self.inputs, self.weights.sliced_bits
+        first = weights.cell_bits if isinstance(weights.cell_bits, int) else weights.cell_bits[0]
+        one_cycle = inputs.bits_per_cycle >= inputs.bits - (inputs.signed is True)
+        for name, value, fits, use in (
+            ("normalisation", None, self.normalisation is not None, "a table"),
+            ("adc", "given", self.adc is None, "none"),
+            ("array.readout", self.array.readout, self.array.readout in ("current", "charge"), "'current'"),
+            (
+                "weights.encoding",
+                weights.encoding,
+                weights.encoding in ("differential", "ternary"),
+                "'differential'",
+            ),
+            ("weights.cell_bits", weights.cell_bits, first >= top, f"{top}, a pair of cells a weight"),
+            ("inputs.bits_per_cycle", inputs.bits_per_cycle, one_cycle, f"{inputs.bits}, one amplitude"),
+            (
+                "inputs.signed_encoding",
+                inputs.signed_encoding,
+                inputs.signed_encoding == "sign_magnitude",
+                "'sign_magnitude'",
+            ),
+        ):
+            if not fits:
+                raise ValueError(
+                    f"array.output = 'analog' leaves no digital sums, but {name} = {value!r}; use {use}, or "
+                    "array.output = 'digital'"
+                )
 
     def _check_adc(self, adc: Adc) -> None:
         encoding = self.weights.encoding
@@ -302,6 +359,12 @@ class Hardware(Table):
 
     def _check_readout(self) -> None:
         array, inputs = self.array, self.inputs
+        if array.accumulator_bits is not None and array.readout != "digital":
+            raise ValueError(
+                f"array.accumulator_bits = {array.accumulator_bits} is for digital sums, but array.readout = "
+                f"{array.readout!r} has converters, whose codes are added exactly; leave it out, or set "
+                "array.readout = 'digital'"
+            )
         if array.readout in ("digital", "divider"):
             for name, on in (
                 ("array.column_clamp", array.column_clamp is not None),

@@ -1,4 +1,7 @@
-"""Tables of a hardware description that stand on their own: how cells are written, and what mends them."""
+"""Tables of a hardware description that stand on their own.
+
+How cells are written, what mends them, and circuits that normalise column sums.
+"""
 
 from __future__ import annotations
 
@@ -106,3 +109,24 @@ class Mitigation(Table):
                 f"mitigation.spare_columns = {self.spare_columns} leaves none of array.cols = {columns}; use "
                 "fewer"
             )
+
+
+class Normalisation(Table):
+    """Circuits that normalise column sums before a conversion. Their errors are in standard deviations.
+
+    `imcsim.normalise_in_analog` puts a network's layer normalisations on them. Of the normalised value, which
+    has mean 0 and standard deviation 1, one unit is one standard deviation.
+    """
+
+    gain_error: float = Field(0.0, ge=0, description="standard deviation over circuits of the relative gain")
+    offset: float = Field(0.0, ge=0, description="standard deviation over circuits of a constant")
+    noise: float = Field(0.0, ge=0, description="rms of one value of one sample")
+    bits: int | None = Field(
+        None, ge=2, le=24, description="converter of normalised values; without it they stay analog"
+    )
+    range: float = Field(4.0, gt=0, description="largest magnitude that the converter takes")
+
+    @property
+    def ideal(self) -> bool:
+        """Whether values come out as they are normalised."""
+        return not (self.gain_error or self.offset or self.noise) and self.bits is None

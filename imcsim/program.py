@@ -11,6 +11,7 @@ from torch import nn
 from imcsim.convert import arrays, named_layers
 from imcsim.devices import WriteReport
 from imcsim.errors import InputError
+from imcsim.nn.norm import analog_norms
 
 
 def program(sim: nn.Module, seed: int = 0) -> None:
@@ -30,6 +31,8 @@ def program(sim: nn.Module, seed: int = 0) -> None:
     for layer, array in arrays(sim):
         array.program(number)
         array.sync(layer.weight)
+    for norm in analog_norms(sim):
+        norm.program(number)
 
 
 def age(sim: nn.Module, seconds: float, *, compensation: Literal["global", "column"] | None = None) -> None:
@@ -44,7 +47,8 @@ def age(sim: nn.Module, seconds: float, *, compensation: Literal["global", "colu
             every word line at programming and now; None: no compensation.
 
     Raises:
-        InputError: the time is negative or not finite, or the compensation is unknown.
+        InputError: the time is negative or not finite, or the compensation is unknown, or a layer whose sums
+            stay analog has no digital side for it.
         ConversionError: the model was not converted.
     """
     if (
@@ -59,6 +63,13 @@ def age(sim: nn.Module, seconds: float, *, compensation: Literal["global", "colu
         )
     if compensation not in (None, "global", "column"):
         raise InputError(f"age: compensation = {compensation!r} is not one of 'global', 'column' or None")
+    for _, array in arrays(sim):
+        if compensation is not None and array.hardware.array.output == "analog":
+            raise InputError(
+                f"age: compensation = {compensation!r} is a digital factor, but the sums of layer "
+                f"{array.name!r} stay analog; leave compensation out, normalisation takes a common factor "
+                "away"
+            )
     for _, array in arrays(sim):
         array.age(float(seconds), compensation)
 
@@ -77,6 +88,8 @@ def seed_reads(sim: nn.Module, seed: int = 0) -> None:
     number = _integer(seed, "seed_reads")
     for _, array in arrays(sim):
         array.seed_reads(number)
+    for norm in analog_norms(sim):
+        norm.seed_reads(number)
 
 
 def write_report(sim: nn.Module) -> dict[str, WriteReport]:

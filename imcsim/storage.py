@@ -17,6 +17,8 @@ from imcsim.convert import HardwareMap, arrays, convert, digital_layers, named_l
 from imcsim.errors import ConversionError, DataError, FileMissingError
 from imcsim.fold import FoldedBatchNorm
 from imcsim.hardware import Hardware, write_atomically
+from imcsim.hardware_tables import Normalisation
+from imcsim.nn.norm import AnalogNorm
 from imcsim.quant.methods.base import method_from_record
 
 FORMAT = "imcsim 1"
@@ -60,6 +62,7 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
             }
             for layer, array in layers
         },
+        "norms": {name: _norm_record(m) for name, m in sim.named_modules() if isinstance(m, AnalogNorm)},
     }
     tensors: dict[str, Tensor] = {}
     storage: set[tuple[Any, ...]] = set()
@@ -109,6 +112,8 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     methods = {glob.escape(name): method_from_record(record) for name, record in meta.get("qat", {}).items()}
     sim = convert(base, chips, fold_batchnorm=meta["fold_batchnorm"], qat=methods)
     record_digital(sim, meta["digital"])
+    for name, record in meta.get("norms", {}).items():
+        sim.set_submodule(name, _norm_from(record, sim.get_submodule(name)))
     names = named_layers(sim)
     for name, state in meta["state"].items():
         array = names[name].array
@@ -130,6 +135,26 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         array.sync(layer.weight)
     sim.train(model.training)
     return sim
+
+
+def _norm_record(norm: AnalogNorm) -> dict[str, Any]:
+    """Circuits are drawn from their seed; no tensor of theirs is stored."""
+    return {
+        "table": norm.table.model_dump(),
+        "name": norm.name,
+        "channel_axis": norm.channel_axis,
+        "seed": norm.seed,
+        "read_seed": norm.read_seed,
+        "samples_read": norm.samples_read,
+    }
+
+
+def _norm_from(record: dict[str, Any], module: Any) -> AnalogNorm:
+    norm = AnalogNorm(module, Normalisation(**record["table"]), record["name"], record["channel_axis"])
+    norm.program(record["seed"])
+    norm.seed_reads(record["read_seed"])
+    norm.samples_read = record["samples_read"]
+    return norm
 
 
 def _revive(chip: dict[str, Any]) -> dict[str, Any]:

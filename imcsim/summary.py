@@ -16,6 +16,7 @@ from imcsim.hardware import Hardware
 from imcsim.mapping import placement_of
 from imcsim.nn import CrossbarLayer, CrossbarMatrices
 from imcsim.nn.array import CrossbarArray
+from imcsim.nn.norm import AnalogNorm
 from imcsim.nn.periphery import periphery_effects
 from imcsim.nn.wiring import has_wires
 
@@ -35,6 +36,7 @@ class LayerSummary:
         engine: what computes it.
         reason: why that engine, or why the layer is digital.
         effects: device effects that are on.
+        method: the training method that makes its quantizers; empty: the hardware's own.
         warnings: what a user should know.
     """
 
@@ -49,6 +51,7 @@ class LayerSummary:
     reason: str = ""
     effects: str = ""
     warnings: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class Summary:
         ):
             table.add_column(column, overflow="fold")
         for row in self.rows:
-            notes = "; ".join(part for part in (row.reason, row.effects, row.warnings) if part)
+            trained = f"quantized by {row.method}" if row.method else ""
+            notes = "; ".join(part for part in (row.reason, trained, row.effects, row.warnings) if part)
             used = f"{100 * row.utilisation:.0f} %" if row.arrays else ""
             idle = str(row.idle_columns) if row.arrays else ""
             table.add_row(
@@ -110,6 +114,9 @@ def summary(sim: nn.Module) -> Summary:
     layers, digital = named_layers(sim), digital_layers(sim)
     rows: dict[str, LayerSummary] = {}
     for name, module in sim.named_modules():
+        if isinstance(module, AnalogNorm):
+            rows[name] = _norm_row(name, module)
+            continue
         keys = module.matrix_keys(module) if isinstance(module, CrossbarMatrices) else ("",)
         kind = type(module).__name__.removeprefix("Crossbar")
         for own in (join(name, key) for key in keys):
@@ -134,6 +141,7 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
         engine, reason = "", "not calibrated yet"
     slices = array.slicing
     adc = "ideal converter" if hardware.adc is None else f"{hardware.adc.bits}-bit {_kind(hardware.adc)}"
+    adc = "analog sums" if hardware.array.output == "analog" else adc
     groups, outputs, inputs = weight.shape
     widths = "/".join(str(width) for width in sorted(set(slices.widths)))
     return LayerSummary(
@@ -148,6 +156,20 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
         reason=reason,
         effects=", ".join([*array.device_model.effects(), *_circuit_effects(array)]),
         warnings="; ".join([*array.device_model.notes(), *_range_warnings(hardware)]),
+        method="" if array.method is None else str(array.method),
+    )
+
+
+def _norm_row(name: str, norm: AnalogNorm) -> LayerSummary:
+    table = norm.table
+    errors = {"gain errors": table.gain_error, "offsets": table.offset, "noise": table.noise}
+    return LayerSummary(
+        name=name,
+        kind="AnalogNorm",
+        became="analog normalisation"
+        if table.bits is None
+        else f"analog normalisation, {table.bits}-bit converter on +-{table.range:g}",
+        effects=", ".join(f"{what} {value:g}" for what, value in errors.items() if value),
     )
 
 
@@ -160,7 +182,7 @@ def _kind(adc: Adc) -> str:
 def _circuit_effects(array: CrossbarArray) -> list[str]:
     """Names of the effects around the cells that are on."""
     chip = array.hardware.array
-    out = []
+    out = ["analog inputs"] if array.hardware.inputs.analog else []
     if has_wires(array.hardware):
         out.append(
             f"wires ({chip.word_line_ohm:g} ohm word line, {chip.bit_line_ohm:g} ohm bit line a segment)"
@@ -169,6 +191,8 @@ def _circuit_effects(array: CrossbarArray) -> list[str]:
             out.append("gate inputs (approximated by the map at half the word lines on)")
     if chip.readout != "current":
         out.append(f"{chip.readout} readout")
+    if chip.accumulator_bits is not None:
+        out.append(f"sums saturate at {chip.accumulator_bits} bits")
     out += periphery_effects(array.hardware)
     out += _mitigation_effects(array.hardware)
     if array.seconds:

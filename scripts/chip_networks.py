@@ -1,5 +1,5 @@
-"""The small networks of `chips.py`, trained on MNIST in a few minutes of one core, with binary weights where
-a chip has them.
+"""The networks of `chips.py`: those of the zoo with weights in the package, and small ones trained on MNIST
+in a few minutes of one core, with binary weights where a chip has them.
 
 Trained as plain torch modules: the float weights are replaced by their signs times their mean magnitude in
 the forward pass, and gradients pass straight through. What `chips.py` converts holds the float weights, from
@@ -8,7 +8,7 @@ which chips take the same signs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from imcsim import zoo
 from imcsim.progress import progress
+from imcsim.zoo.activation import Sign, Step
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Trained:
         reference: computes in torch what an ideal chip computes, but for the bits of inputs.
         test: batches of images and labels.
         calibration: training images.
+        digital: layers that do not go on the chip.
     """
 
     name: str
@@ -40,42 +42,38 @@ class Trained:
     reference: nn.Module
     test: list[tuple[Tensor, Tensor]]
     calibration: Tensor
+    digital: tuple[str, ...] = ()
 
 
-class Sign(nn.Hardtanh):
-    """1 where x > 0, else -1; the gradient is hardtanh's."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _hard(super().forward(x), torch.where(x > 0, 1.0, -1.0))
-
-
-class Step(nn.Hardtanh):
-    """1 where x > 0, else 0; the gradient is that of hardtanh over 2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _hard(super().forward(x) / 2, torch.where(x > 0, 1.0, 0.0))
-
-
-def _hard(soft: Tensor, hard: Tensor) -> Tensor:
+def binarized(weight: Tensor) -> Tensor:
+    """Sign times mean magnitude, straight through where the weight is between -1 and 1."""
+    soft = weight.clamp(-1, 1)
+    hard = torch.where(weight > 0, 1.0, -1.0) * weight.abs().mean()
     return soft + (hard - soft).detach()
 
 
 class BinaryWeights(nn.Module):
-    """A network run with its matrices' weights binarized: sign times mean magnitude, straight through."""
+    """A network run with its matrices' weights binarized.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: holds the float weights.
+        real: names of matrices whose weights stay as they are.
+    """
+
+    def __init__(self, network: nn.Module, real: Collection[str] = ()) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.real = network, frozenset(real)
 
     def forward(self, x: Tensor) -> Tensor:
-        binary = {
-            f"{name}.weight": _hard(
-                m.weight.clamp(-1, 1), torch.where(m.weight > 0, 1.0, -1.0) * m.weight.abs().mean()
-            )
+        return torch.func.functional_call(self.network, self.binary(), (x,))
+
+    def binary(self) -> dict[str, Tensor]:
+        """The binarized weights by parameter."""
+        return {
+            f"{name}.weight": binarized(m.weight)
             for name, m in self.network.named_modules()
-            if isinstance(m, nn.Linear | nn.Conv2d)
+            if isinstance(m, nn.Linear | nn.Conv2d) and name not in self.real
         }
-        return torch.func.functional_call(self.network, binary, (x,))
 
 
 def mlp(activation: Callable[[], nn.Module], hidden: int = 512) -> nn.Sequential:
@@ -116,6 +114,36 @@ def lenet() -> nn.Sequential:
     )
 
 
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of each position: what the columns of one read put out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, elementwise_affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def layer_norm_cnn() -> nn.Sequential:
+    """Four layers for arrays of 25 x 25: 25 kernels of 5 x 5 a convolution, LayerNorm between."""
+    return nn.Sequential(
+        nn.Conv2d(1, 25, 5, bias=False),
+        ChannelNorm(25),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(25, 25, 5, bias=False),
+        ChannelNorm(25),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 75, bias=False),
+        nn.LayerNorm(75, elementwise_affine=False),
+        nn.ReLU(),
+        nn.Linear(75, 10, bias=False),
+    )
+
+
 def yao() -> nn.Sequential:
     """The network of P. Yao et al., Nature 577, 2020: convolutions of 8 and 12 kernels, 192 x 10."""
     return nn.Sequential(
@@ -128,12 +156,6 @@ def yao() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(192, 10),
     )
-
-
-def deployed(network: nn.Module) -> nn.Module:
-    """The network with plain hardtanh where it was trained with signs, which chips of 1-bit inputs take."""
-    layers = [nn.Hardtanh() if isinstance(m, Sign | Step) else m for m in network.children()]
-    return nn.Sequential(*layers).eval()
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, label: str) -> nn.Module:
@@ -153,13 +175,31 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, label: 
     return model.eval()
 
 
-def networks(folder: Path | None, n: int, epochs: int) -> dict[str, Callable[[], Trained]]:
-    """The networks by name, each trained when it is first asked for.
+REAL_ENDS = ("features.conv1", "classifier.fc3")
+"""Of VGG-small: its first and last layer stay real and digital, as is usual for binary networks."""
+
+
+def resnet20(n: int) -> Trained:
+    """ResNet-20 with the weights and CIFAR-10 images in the package."""
+    return _of_zoo("resnet20", "ResNet-20", n)
+
+
+def _of_zoo(key: str, name: str, n: int, digital: tuple[str, ...] = ()) -> Trained:
+    found = zoo.load(key, n=n)
+    batches = list(found.batches(100))
+    return Trained(name, "CIFAR-10", found.model, found.model, batches, found.calibration, digital)
+
+
+def networks(
+    folder: Path | None, images_of_cifar: int, n: int, epochs: int
+) -> dict[str, Callable[[], Trained]]:
+    """The networks by name, each made when it is first asked for.
 
     Args:
         folder: of the whole MNIST; None: the 2,000 training images in the package.
-        n: test images.
-        epochs: of training on the whole set; five times as many on the subset.
+        images_of_cifar: test images of CIFAR-10.
+        n: test images of MNIST.
+        epochs: of training on the whole MNIST; five times as many on the subset.
     """
     images, labels, test, of = _mnist(folder, n)
     epochs = epochs if folder is not None else 5 * epochs
@@ -174,7 +214,7 @@ def networks(folder: Path | None, n: int, epochs: int) -> dict[str, Callable[[],
             model = BinaryWeights(network) if binary else network
             train(model, prepare(images), labels, epochs, name)
             batches = [(prepare(x), y) for x, y in zoo.batches(*test, 250)]
-            return Trained(name, of, deployed(network), model, batches, prepare(images[:512]))
+            return Trained(name, of, network.eval(), model, batches, prepare(images[:512]))
 
         return run
 
@@ -187,10 +227,20 @@ def networks(folder: Path | None, n: int, epochs: int) -> dict[str, Callable[[],
     def grey(x: Tensor) -> Tensor:
         return x
 
+    def vgg(key: str, neurons: str) -> Callable[[], Trained]:
+        name = f"VGG-small x0.25, 30 epochs, {neurons}"
+        return lambda: _of_zoo(key, name, images_of_cifar, REAL_ENDS)
+
     return {
+        "ResNet-20": lambda: resnet20(images_of_cifar),
+        "vgg_small_binary": vgg("vgg_small_binary", "neurons 1 and -1"),
+        "vgg_small_binary01": vgg("vgg_small_binary01", "neurons 1 and 0"),
         "binary MLP": make("binary MLP", lambda: mlp(Sign), True, signs),
         "binary MLP, neurons 1 and 0": make("binary MLP, neurons 1 and 0", lambda: mlp(Step), True, steps),
         "LeNet-5, binary weights": make("LeNet-5, binary weights", lenet, True, grey),
+        "CNN with LayerNorm, binary weights": make(
+            "CNN with LayerNorm, binary weights", layer_norm_cnn, True, grey
+        ),
         "Yao's CNN": make("Yao's CNN", yao, False, grey),
     }
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from chip_networks import Trained, networks
 from torch import nn
 
 import imcsim
-from imcsim import presets, zoo
+from imcsim import presets
 from imcsim.hardware import write_atomically
 from imcsim.progress import progress
 from imcsim.results import (
@@ -30,9 +29,11 @@ from imcsim.results import (
     read_record,
     write_record,
 )
+from imcsim.train import recalibrate_batchnorm
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 QUICK = ("xnor_rram", "yao2020")
+VGG = "vgg_small_binary"
 
 ASSUMED = {"device.programming": {"kind": "range", "sigma": 0.01}}
 """Where no statistics of a chip's cells are published: 1 % of the range on every cell, an assumption."""
@@ -40,21 +41,21 @@ ASSUMED = {"device.programming": {"kind": "range", "sigma": 0.01}}
 
 @dataclass(frozen=True)
 class Case:
-    """A preset's kind of network, and what its cells are like.
+    """A preset, a network of its kind, and what its cells are like.
 
     Attributes:
-        network: "resnet20" or one of `chip_networks`.
+        preset: name.
+        network: one of `chip_networks`.
         cells: changes to the preset for cells that are not ideal.
         changes: changes to the preset for this network.
         accuracy: what was published, as text.
-        peak: published GOPS/W where the survey's table has none.
     """
 
+    preset: str
     network: str
     cells: dict[str, Any]
-    changes: dict[str, Any]
+    changes: dict[str, Any] = field(default_factory=dict)
     accuracy: str = ""
-    peak: float | None = None
 
 
 def _card(name: str) -> dict[str, Any]:
@@ -62,48 +63,61 @@ def _card(name: str) -> dict[str, Any]:
 
 
 BINARY = {"inputs.range": 1.0}
-CASES = {
-    "isaac": Case("resnet20", ASSUMED, {}),
-    "isaac_pe": Case("resnet20", ASSUMED, {}, peak=644.2),
-    "isaac_se": Case("resnet20", ASSUMED, {}, peak=312.5),
-    "puma": Case("resnet20", ASSUMED, {}),
-    "pipelayer": Case("resnet20", ASSUMED, {}),
-    "zhu2019": Case("resnet20", ASSUMED, {}, "LeNet 75.96, VGG-16 91.80, ResNet-18 94.78 % (CIFAR-10, 6 b)"),
-    "liu2021": Case("resnet20", ASSUMED, {}, "LeNet 76.52, VGG-16 92.20, ResNet-18 94.94 % (Zhu's, 8 b)"),
-    "wang2019": Case("resnet20", ASSUMED, {}),
-    "yao2020": Case("Yao's CNN", _card("hfox_yao2020"), {}, "97.99 % in software, > 96 % on chip (MNIST)"),
-    "gi2022": Case("LeNet-5, binary weights", ASSUMED, {}),
-    "chen2022": Case("binary MLP", ASSUMED, BINARY),
-    "xnor_rram": Case("binary MLP", _card("hfox_binary"), BINARY, "MLP 98.43, ideal 98.77 % (MNIST)"),
-    "sun2018_parallel": Case("binary MLP, neurons 1 and 0", _card("hfox_binary"), BINARY),
-    "kim2022": Case("binary MLP", _card("hfox_binary"), BINARY),
-    "conv_sram": Case("LeNet-5, binary weights", _card("sram_10t_charge"), {}, "LeNet-5 > 98 % (MNIST)"),
-    "xnor_sram": Case(
-        "binary MLP", _card("sram_xnor"), {**BINARY, "inputs.bits": 1}, "CNN 88.8 % (CIFAR-10, 0.6 V)"
+ONE_BIT = {**BINARY, "inputs.bits": 1}
+HFOX = _card("hfox_binary")
+ZHU = "LeNet {}, VGG-16 {}, ResNet-18 {} % (CIFAR-10, {} b)"
+CASES = (
+    Case("isaac", "ResNet-20", ASSUMED),
+    Case("isaac_pe", "ResNet-20", ASSUMED),
+    Case("isaac_se", "ResNet-20", ASSUMED),
+    Case("puma", "ResNet-20", ASSUMED),
+    Case("pipelayer", "ResNet-20", ASSUMED),
+    Case("zhu2019", "ResNet-20", ASSUMED, {}, ZHU.format(75.96, 91.80, 94.78, 6)),
+    Case("liu2021", "ResNet-20", ASSUMED, {}, ZHU.format(76.52, 92.20, 94.94, "Zhu's, 8")),
+    Case("wang2019", "ResNet-20", ASSUMED),
+    Case("yao2020", "Yao's CNN", _card("hfox_yao2020"), {}, "97.99 % in software, > 96 % on chip (MNIST)"),
+    Case(
+        "gi2022",
+        "CNN with LayerNorm, binary weights",
+        ASSUMED,
+        {},
+        "96.2 % (MNIST), its two convolutions on chips",
     ),
-}
+    Case("chen2022", "binary MLP", ASSUMED, BINARY),
+    Case("xnor_rram", "binary MLP", HFOX, BINARY, "MLP 98.43, ideal 98.77 % (MNIST)"),
+    Case("xnor_rram", VGG, HFOX, BINARY, "CNN 86.08, ideal 88.47 % (CIFAR-10)"),
+    Case("sun2018_parallel", "binary MLP, neurons 1 and 0", HFOX, BINARY),
+    Case("sun2018_parallel", f"{VGG}01", HFOX, BINARY),
+    Case("kim2022", "binary MLP", HFOX, BINARY),
+    Case("kim2022", VGG, HFOX, BINARY),
+    Case("conv_sram", "LeNet-5, binary weights", _card("sram_10t_charge"), {}, "LeNet-5 > 98 % (MNIST)"),
+    Case("xnor_sram", "binary MLP", _card("sram_xnor"), ONE_BIT),
+    Case("xnor_sram", VGG, _card("sram_xnor"), ONE_BIT, "CNN 88.8 % (CIFAR-10, 0.6 V)"),
+)
+PEAKS = {"isaac_pe": (644.2, 409.67), "isaac_se": (312.5, 103.35)}
+"""Published GOPS/W and GOPS/mm2 where the survey's table has no row: ISAAC's corrected table IV."""
 
 
-def measure(case: Case, name: str, trained: Trained, seeds: range) -> dict[str, Any]:
-    """The row of a preset."""
-    base = imcsim.load_hardware(name)
+def measure(case: Case, trained: Trained, seeds: range) -> dict[str, Any]:
+    """The row of a preset and a network."""
+    base = imcsim.load_hardware(case.preset)
     chip = base.replace(case.changes) if case.changes else base
     reference = imcsim.evaluate(trained.reference, trained.test)
-    ideal = _run(chip, trained, [0])[0]
+    ideal = _run(chip, trained, [0])
     noisy = _run(chip.replace(case.cells), trained, list(seeds))
     interval = accuracy_interval(noisy, reference.n)
     x = trained.test[0][0][:1]
-    report = imcsim.estimate(trained.model, x, chip)
+    report = imcsim.estimate(_on_circuits(_converted(trained, chip), chip), x)
     peak = base.peak()
-    published = _published(name, case)
+    published = _published(case.preset)
     return {
-        "preset": name,
+        "preset": case.preset,
         "network": trained.name,
         "data": trained.data,
         "n": reference.n,
         "software": reference.top1,
-        "ideal": ideal,
-        "ideal_ci95": _wilson(ideal, reference.n),
+        "ideal": ideal[0],
+        "ideal_ci95": _interval(ideal, reference.n),
         "cells": {key: str(value) for key, value in case.cells.items() if value is not None},
         "noisy": noisy,
         "noisy_mean": interval.mean,
@@ -126,12 +140,16 @@ def measure(case: Case, name: str, trained: Trained, seeds: range) -> dict[str, 
     }
 
 
+def _converted(trained: Trained, chip: imcsim.Hardware) -> nn.Module:
+    return imcsim.convert(trained.model, {"*": chip, **dict.fromkeys(trained.digital)})
+
+
 _KNOWN: dict[tuple[imcsim.Hardware, str, tuple[int, ...]], list[float]] = {}
 """Accuracies found so far: presets that differ only in their costs compute the same."""
 
 
 def _run(chip: imcsim.Hardware, trained: Trained, seeds: list[int]) -> list[float]:
-    """Top-1 of the network on chips of these seeds; binary networks with thresholds estimated on the chip."""
+    """Top-1 of the network on chips of these seeds; BatchNorm of binary networks as measured on the chip."""
     computes = chip.replace({"name": "", "tile": None, "components": {}})
     key = (computes, trained.name, tuple(seeds))
     if key not in _KNOWN:
@@ -143,49 +161,42 @@ def _measured(chip: imcsim.Hardware, trained: Trained, seeds: list[int]) -> list
     found = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", imcsim.devices.DeviceValidityWarning)
-        sim = imcsim.convert(trained.model, chip)
+        sim = _converted(trained, chip)
         imcsim.calibrate(sim, trained.calibration.split(64))
+        sim = _on_circuits(sim, chip)
         for seed in seeds:
             imcsim.program(sim, seed=seed)
             ready = sim
-            if chip.weights.bits == 1:
-                estimate_norms(sim, trained.calibration)
+            if chip.weights.bits == 1 and _has_batchnorm(sim):
+                recalibrate_batchnorm(sim, trained.calibration.split(64))
                 ready = imcsim.fold_thresholds(sim) if chip.inputs.bits == 1 else sim
             found.append(imcsim.evaluate(ready, trained.test).top1)
     return found
 
 
-@torch.no_grad()
-def estimate_norms(sim: nn.Module, images: torch.Tensor) -> None:
-    """BatchNorm's statistics from what the chip gives, one after the other, as each changes what follows."""
-    for norm in sim.modules():
-        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            norm.reset_running_stats()
-            norm.momentum = None
-            norm.train()
-            sim(images)
-            norm.eval()
+def _has_batchnorm(sim: nn.Module) -> bool:
+    return any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in sim.modules())
 
 
-def _published(name: str, case: Case) -> tuple[float | None, float | None]:
+def _on_circuits(sim: nn.Module, chip: imcsim.Hardware) -> nn.Module:
+    """The network with its layer normalisations on the chip's circuits, where it has some."""
+    return imcsim.normalise_in_analog(sim) if chip.normalisation is not None else sim
+
+
+def _published(name: str) -> tuple[float | None, float | None]:
+    if name in PEAKS:
+        return PEAKS[name]
     rows = imcsim.survey()
     if name not in rows.index:
-        return case.peak, {"isaac_pe": 409.67, "isaac_se": 103.35}.get(name)
+        return None, None
     found = (float(rows.loc[name, f"{column}_corrected"]) for column in ("gops_per_watt", "gops_per_mm2"))
     watt, mm2 = (value if value == value else None for value in found)
     return watt, mm2
 
 
-def _wilson(top1: float, n: int) -> list[float]:
-    interval = accuracy_interval([top1], n)
+def _interval(top1: list[float], n: int) -> list[float]:
+    interval = accuracy_interval(top1, n)
     return [interval.low, interval.high]
-
-
-def resnet20(n: int) -> Trained:
-    """ResNet-20 with the weights and CIFAR-10 images in the package."""
-    found = zoo.load("resnet20", n=n)
-    batches = list(found.batches(100))
-    return Trained("ResNet-20", "CIFAR-10", found.model, found.model, batches, found.calibration)
 
 
 def tables(record: Record) -> dict[str, str]:
@@ -194,17 +205,8 @@ def tables(record: Record) -> dict[str, str]:
 
 
 def _networks_table(record: Record) -> str:
-    head = [
-        "preset",
-        "network",
-        "n",
-        "software %",
-        "ideal cells %",
-        "cells with errors %",
-        "energy",
-        "latency",
-    ]
-    head += ["TOPS/W", "mm²", "published accuracy"]
+    head = ["preset", "network", "n", "software %", "ideal cells %", "cells with errors %", "energy"]
+    head += ["latency", "TOPS/W", "mm²", "published accuracy"]
     rows = []
     for row in record.rows:
         low, high = (100 * x for x in row["ideal_ci95"])
@@ -229,7 +231,7 @@ def _networks_table(record: Record) -> str:
 
 def _peaks_table(record: Record) -> str:
     rows = []
-    for row in record.rows:
+    for row in {row["preset"]: row for row in record.rows}.values():
         label = "calibrated, no test" if row["calibrated"] else _basis(row["preset"])
         cells = [row["preset"], label]
         for unit in ("gops_per_watt", "gops_per_mm2"):
@@ -267,16 +269,18 @@ def main() -> None:
 def _measure_all(args: argparse.Namespace, folder: Path) -> None:
     torch.set_num_threads(1)
     code = code_state()
-    names = QUICK if args.quick else tuple(CASES)
-    known: dict[str, Callable[[], Trained]] = networks(args.data, args.mnist_images, args.epochs)
-    known["resnet20"] = lambda: resnet20(args.images)
+    cases = [
+        case
+        for case in CASES
+        if not args.quick or (case.preset in QUICK and not case.network.startswith(VGG))
+    ]
+    known = networks(args.data, args.images, args.mnist_images, args.epochs)
     made: dict[str, Trained] = {}
     rows = []
-    for name in progress(names, "chips"):
-        case = CASES[name]
+    for case in progress(cases, "chips"):
         if case.network not in made:
             made[case.network] = known[case.network]()
-        rows.append(measure(case, name, made[case.network], range(args.seeds)))
+        rows.append(measure(case, made[case.network], range(args.seeds)))
     write_record(
         "chips",
         rows,
@@ -287,7 +291,7 @@ def _measure_all(args: argparse.Namespace, folder: Path) -> None:
         + (" --quick" if args.quick else ""),
         seeds=range(args.seeds),
         n=max(row["n"] for row in rows),
-        hardware={name: imcsim.load_hardware(name) for name in names},
+        hardware={case.preset: imcsim.load_hardware(case.preset) for case in cases},
         facts={"cells": "ideal as shipped; with errors: the card or error of each row's `cells`, by seed"},
         code=code,
     )
@@ -297,7 +301,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=None, help="folder of the whole MNIST")
-    parser.add_argument("--images", type=int, default=200, help="CIFAR-10 test images")
+    parser.add_argument("--images", type=int, default=1000, help="CIFAR-10 test images")
     parser.add_argument("--mnist-images", type=int, default=1000, help="MNIST test images")
     parser.add_argument("--epochs", type=int, default=4, help="of training on MNIST")
     parser.add_argument("--seeds", type=int, default=3, help="chips with errors")
@@ -305,7 +309,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--render", action="store_true", help="tables from the record that is there")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of results/ and chips/")
     args = parser.parse_args()
-    if missing := set(presets.available()) - set(CASES):
+    if missing := set(presets.available()) - {case.preset for case in CASES}:
         parser.error(f"presets without a network here: {', '.join(sorted(missing))}")
     if args.quick:
         args.images, args.mnist_images, args.epochs, args.seeds = 4, 50, 1, 2

@@ -201,8 +201,24 @@ def test_evaluate_takes_toml_values_bare_words_and_no_converter() -> None:
 def test_estimate_as_json_adds_up() -> None:
     found = json.loads(good("estimate", "--hardware", "isaac", "--model", "resnet8", "--json"))
     assert found["energy_J"] == pytest.approx(sum(layer["energy_J"] for layer in found["layers"]))
+    assert found["energy_J"] == pytest.approx(sum(part["energy_J"] for part in found["components"]))
+    assert found["edp_Js"] == pytest.approx(sum(part["edp_Js"] for part in found["components"]))
+    assert found["area_mm2"] == pytest.approx(sum(layer["area_mm2"] for layer in found["layers"]))
     assert found["latency_s"] > 0
+    assert found["programming_J"] > 0
+    assert (found["level"], len(found["conventions"])) == ("network", 3)
+    assert found["dominant"].startswith("adc takes")
     assert "adc" in good("estimate", "--model", "resnet8")
+
+
+def test_estimate_measures_pulses() -> None:
+    arguments = ["estimate", "--model", "resnet8", "--json"]
+    full, measured = (json.loads(good(*arguments, *more)) for more in ([], ["--activity"]))
+    pulses = [layer["activity"] for layer in measured["layers"] if layer["arrays"]]
+    assert all(0 < pulse < 0.6 for pulse in pulses)
+    for one, all_ in zip(measured["layers"], full["layers"], strict=True):
+        assert one["dac_J"] == pytest.approx(all_["dac_J"] * one["activity"], abs=2e-18)
+        assert one["adc_J"] == all_["adc_J"]
 
 
 def test_estimate_draws_its_energy(tmp_path: Path) -> None:
@@ -265,6 +281,17 @@ def test_ageing_beyond_a_card_is_one_line_of_warning() -> None:
         (["devices", "show", "ideal", "--plot", "card.doc"], "has no known ending"),
         (["estimate", "--model", "resnet8", "--plot", "bars.doc"], "has no known ending"),
         (["estimate", "--peak", "--plot", "bars.png"], "leave one of them out"),
+        (["estimate", "--peak", "--activity"], "leave one of them out"),
+        (["estimate", "--model", "resnet8", "--activity", "--shape", "3,8,8"], "which --shape has not"),
+        (["estimate", "--model", "resnett"], "no network of the zoo. Did you mean 'resnet8'?"),
+        (
+            ["estimate", "--model", "resnet8", "--shape", "1,8,8"],
+            "does not run on an input of shape (1, 1, 8, 8)",
+        ),
+        (["estimate", "--model", "resnet8", "--batch", "0"], "batch = 0"),
+        (["estimate", "--set", "tile.when_too_large=wait"], "tile.when_too_large = 'wait'"),
+        (["estimate", "--peak", "--set", "components.adc.params.bitz=3"], "components.adc: component model"),
+        (["estimate", "--peak", "--hardware", "wang2019", "--set", "tile.node_nm=5"], "use 7 to 180"),
         (["devices", "show", "ideal", "--plot", "no/where/card.png"], "does not exist; create it first"),
         (["simulate"], "simulate"),
     ],

@@ -15,6 +15,7 @@ from imcsim.nn.conv import (
 )
 from imcsim.nn.layer import CrossbarLayer
 from imcsim.nn.linear import CrossbarLinear
+from imcsim.nn.norm import AnalogNorm
 from imcsim.nn.projection import CrossbarMatrices, Projection
 from imcsim.nn.recurrent import (
     CrossbarGRU,
@@ -45,6 +46,7 @@ CROSSBAR_OF: dict[type[nn.Module], type[CrossbarLayer | CrossbarMatrices]] = {
 
 __all__ = [
     "CROSSBAR_OF",
+    "AnalogNorm",
     "CrossbarConv1d",
     "CrossbarConv2d",
     "CrossbarConv3d",

@@ -34,3 +34,5 @@ CURRENTS = Effects(converters="none")
 """What converters see."""
 TARGETS = Effects(cells=False, converters="none")
 """What they would see of cells at their targets."""
+IDEAL = Effects(False, False, False, False, False, "none")
+"""Nothing of a chip but its codes."""

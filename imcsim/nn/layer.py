@@ -148,6 +148,9 @@ class CrossbarLayer(nn.Module):
         array, dtype = self.array, inputs.codes[0].dtype
         plan, written = self.plan_for(inputs), array.written
         bias, terms = self.output_bias(), written.codes.terms
+        if bias is not None and array.input_quantizer.whole_bias:
+            step = self.output_scale(inputs.scale[0])
+            bias = (bias.double() / step).round() * step
         if plan.product is None and not all(bool(codes.sum().isfinite()) for codes in inputs.codes):
             raise InputError(
                 f"layer {array.name!r} got an input that is not finite; a pulse cannot be nan or inf: "
@@ -197,7 +200,9 @@ class CrossbarLayer(nn.Module):
             out = sum(passes[1:], passes[0])
             return self.sum_terms(out, terms) if terms > 1 else out
         first, second = (self.sum_terms(out, terms) if terms > 1 else out for out in passes)
-        return first + second * (first > gate.detach().double())
+        opened = first > self.output_factor(gate.detach().double())
+        self.array.input_quantizer.note_gate(opened)
+        return first + second * opened
 
     def _product(self, codes: Tensor, plan: Choice, stream: ReadStream | None) -> Tensor:
         """One pass of codes through the arrays, (batch, terms x outputs, ...)."""

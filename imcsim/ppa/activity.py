@@ -61,7 +61,7 @@ def _mean_pulse(layer: Any, x: Tensor) -> tuple[float, int]:
     array = layer.array
     inputs = array.hardware.inputs
     if array.hardware.weights.encoding == "xnor":
-        return 0.5, x.numel()
+        return 0.5 * _driven(array, x), x.numel()
     if array.method is not None and array.inputs_known:
         codes = torch.stack(array.quantize(x, layer.sample_dims).codes)
         train = replace(array.pulses, accumulate=False)
@@ -74,3 +74,13 @@ def _mean_pulse(layer: Any, x: Tensor) -> tuple[float, int]:
     train = replace(pulse_train(array.hardware, signed=signed), accumulate=False)
     pulses = digits(codes, train)
     return float(pulses.abs().double().mean()) / train.digit_max, x.numel()
+
+
+def _driven(array: Any, x: Tensor) -> float:
+    """Fraction of xnor's pairs of word lines of which one is driven: all, but where ternary inputs are 0."""
+    inputs = array.hardware.inputs
+    if inputs.bits == 1:
+        return 1.0
+    full = array.input_range if inputs.range == "calibrated" else inputs.range
+    codes, _ = quantize_input(x, full if isinstance(full, float | int) else 1.0, inputs.bits, signed=True)
+    return float((codes != 0).double().mean())

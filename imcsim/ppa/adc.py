@@ -221,6 +221,42 @@ def sense_amp(*, bits: float, node_nm: float = 32.0, latch_fJ: float = 5.0, latc
     )
 
 
+@register(
+    "integrate_fire",
+    source="adc_flash's comparator, its capacitor, a counter of 40 nm registers and half adders; assumptions",
+    confidence="C",
+)
+def integrate_fire(
+    *,
+    bits: float,
+    node_nm: float = 32.0,
+    comparator_fJ: float = 20.0,
+    comparator_um2: float = 25.0,
+    capacitor_um2: float = 25.0,
+    spikes: float | None = None,
+) -> Cost:
+    """A column's charge on a capacitor; at a threshold a comparator empties it and a counter counts.
+
+    Args:
+        bits: width of the counter.
+        node_nm: node; comparator and capacitor are given at 32 nm.
+        comparator_fJ: a comparison.
+        comparator_um2: the comparator.
+        capacitor_um2: the capacitor; it does not scale.
+        spikes: counted a conversion; None: half of what the counter holds. A count turns two of its bits over
+            on the mean.
+
+    Returns:
+        The cost of one conversion.
+    """
+    _positive("integrate_fire", bits, 1, 32)
+    counted = 2**bits / 2 if spikes is None else spikes
+    each = comparator_fJ * energy_factor(32, node_nm) + 2 * 9.0 * energy_factor(40, node_nm)
+    area = comparator_um2 * area_factor(32, node_nm) + capacitor_um2
+    area += bits * (5.98 + 278 / 32) * area_factor(40, node_nm)
+    return Cost(counted * each * 1e-15, area)
+
+
 @register("adc_walden", source="R. H. Walden, JSAC 1999: the figure of merit is the user's", confidence="C")
 def adc_walden(*, bits: float, fom_fJ: float = 10.0, area_um2: float = 1000.0) -> Cost:
     """Walden's figure of merit: ``E = FOM 2^ENOB``.

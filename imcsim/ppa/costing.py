@@ -14,6 +14,9 @@ from imcsim.ppa.defaults import default_costs
 from imcsim.ppa.events import converted_columns, input_cycles, is_signed
 from imcsim.ppa.registry import cost, model
 
+SUBTOTAL = "published tile subtotal less its rows"
+"""Name of the row that stands for what a paper's rows and its tile differ by."""
+
 
 @dataclass(frozen=True)
 class Costed:
@@ -28,6 +31,7 @@ class Costed:
         area_um2: of one instance.
         source: who says so.
         confidence: A, B or C; the table's where it names a source, else the model's.
+        latency_s: of one event, where its model knows.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Costed:
     area_um2: float
     source: str
     confidence: Confidence
+    latency_s: float = 0.0
 
 
 def costs_of(hardware: Hardware, costs: Costs | None = None) -> Costs:
@@ -84,6 +89,9 @@ def converter_bits(hardware: Hardware) -> int:
     """Bits of the chip's converter; of one that loses nothing where it states an ideal one."""
     if hardware.adc is not None:
         return hardware.adc.bits
+    table = hardware.normalisation
+    if hardware.array.output == "analog" and table is not None and table.bits is not None:
+        return table.bits
     return lossless_bits(hardware, signed=is_signed(hardware, None))
 
 
@@ -91,6 +99,17 @@ def converters_per_array(hardware: Hardware) -> int:
     """Converters of one array."""
     shared = hardware.array.cols if hardware.adc is None else hardware.adc.columns_per_adc
     return -(-hardware.array.cols // min(shared, hardware.array.cols))
+
+
+def lines_per_input(hardware: Hardware) -> int:
+    """Word lines that one input takes."""
+    return 2 if hardware.weights.encoding == "xnor" else 1
+
+
+def subtracts_in_an_array(hardware: Hardware) -> bool:
+    """Whether two columns of an array, a pair, are read by one conversion."""
+    after = hardware.adc is not None and hardware.adc.subtract == "digital"
+    return weight_slicing(hardware).paired and hardware.weights.pair == "columns" and not after
 
 
 def cycle_time(hardware: Hardware, costs: Costs) -> float:
@@ -104,9 +123,11 @@ def cycle_time(hardware: Hardware, costs: Costs) -> float:
         The cycle in seconds.
     """
     cycle = costs.tile.cycle_s
-    if hardware.adc is not None and hardware.adc.per == "vector":
+    if hardware.array.output == "analog" or (hardware.adc is not None and hardware.adc.per == "vector"):
         return cycle
     columns = -(-hardware.array.cols // converters_per_array(hardware))
+    if subtracts_in_an_array(hardware):
+        columns = -(-columns // 2)
     for component in costs.components.values():
         if component.event == "adc" and component.per == "converter" and component.events_per_s:
             need = columns / component.events_per_s
@@ -137,8 +158,7 @@ def macs_per_array(hardware: Hardware) -> float:
     if slices.paired and hardware.weights.pair == "arrays":
         apart *= 2
     weights = hardware.array.cols // (per_weight // apart) / apart
-    rows = hardware.array.rows // (2 if hardware.weights.encoding == "xnor" else 1)
-    return rows * weights
+    return hardware.array.rows // lines_per_input(hardware) * weights
 
 
 def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, tiles: int) -> Costed:
@@ -162,7 +182,7 @@ def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, 
         component.events_per_s
         or _full_rate(component.event, hardware, costs) * tiles * costs.tile.arrays / number
     )
-    energy, area, leakage, limit = 0.0, 0.0, 0.0, component.confidence
+    energy, area, leakage, latency, limit = 0.0, 0.0, 0.0, 0.0, component.confidence
     source = component.source
     if component.model != "fixed":
         context = _context(hardware, costs, rate)
@@ -171,6 +191,7 @@ def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, 
         except HardwareError as error:
             raise HardwareError(f"components.{name}: {error}") from None
         energy, area, leakage = found.energy_J, found.area_um2, found.leakage_W
+        latency = found.latency_s
         source = source or model(component.model).source
         limit = component.confidence if component.source else model(component.model).confidence
     if component.energy_pJ is not None:
@@ -181,7 +202,7 @@ def evaluate(name: str, component: Component, hardware: Hardware, costs: Costs, 
     if component.event == "static":
         energy = 0.0
     area = area if component.area_um2 is None else component.area_um2
-    return Costed(name, component, number, energy, power, area, source, limit)
+    return Costed(name, component, number, energy, power, area, source, limit, latency)
 
 
 def _instances(component: Component, hardware: Hardware, tile: Tile, tiles: int) -> float:
@@ -204,17 +225,17 @@ def _full_rate(event: Event, hardware: Hardware, costs: Costs) -> float:
     cycle = cycle_time(hardware, costs)
     vectors = 1 / (cycles * cycle)
     rows, cols = hardware.array.active, hardware.array.cols
-    values = rows * hardware.inputs.bits / 8
-    outputs = macs_per_array(hardware) / hardware.array.rows
-    sums = outputs * converted_columns(hardware) * conversions * vectors
+    values = rows / lines_per_input(hardware) * hardware.inputs.bits / 8
+    outputs = macs_per_array(hardware) / (hardware.array.rows // lines_per_input(hardware))
+    converted = outputs * converted_columns(hardware)
     rates: dict[Event, float] = {
         "array_read": 1 / cycle,
         "cell_read": rows * cols * activity(hardware, costs) / cycle,
         "dac": rows * activity(hardware, costs) / cycle,
-        "sample_hold": cols / cycle,
-        "adc": cols * conversions * vectors,
-        "adder_tree": cols / cycle,
-        "shift_add": sums,
+        "sample_hold": converted / cycle,
+        "adc": converted * conversions * vectors,
+        "adder_tree": converted / cycle,
+        "shift_add": converted * (cycles if hardware.array.readout == "digital" else conversions) * vectors,
         "input_register_byte": 2 * values * vectors,
         "output_register_byte": 8 * outputs * vectors,
         "buffer_byte": (values + outputs * hardware.inputs.bits / 8) * vectors,
@@ -231,7 +252,7 @@ def _context(hardware: Hardware, costs: Costs, rate: float) -> dict[str, float]:
     context = {
         "node_nm": costs.tile.node_nm,
         "bits": float(converter_bits(hardware)),
-        "dac_bits": float(hardware.inputs.bits_per_cycle),
+        "dac_bits": 1.0 if hardware.inputs.analog else float(hardware.inputs.bits_per_cycle),
         "rows": float(hardware.array.rows),
         "cols": float(hardware.array.cols),
         "rate_Hz": rate,

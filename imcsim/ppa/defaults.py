@@ -7,6 +7,26 @@ from typing import Any
 from imcsim.costs import Costs, Event
 from imcsim.hardware import Hardware
 
+DRAM: dict[str, Any] = {
+    "model": "dram",
+    "per": "chip",
+    "event": "dram_byte",
+    "energy_pJ": 244.0,
+    "power_mW": 0.0,
+    "events_per_s": 25.6e9,
+}
+"""Memory off the chip: the library's ddr, a 64-bit channel at 3200 MT/s (C); its power is not the chip's."""
+
+WRITES: dict[str, dict[str, Any]] = {
+    "rram_write": {"model": "rram_write", "per": "array", "event": "cell_write"},
+    "sram_write": {"model": "sram_write", "per": "array", "event": "cell_write"},
+}
+
+
+def writing(hardware: Hardware) -> str:
+    """The library's model of writing this chip's cells, for chips whose tables have none."""
+    return "sram_write" if hardware.array.readout == "digital" else "rram_write"
+
 
 def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
     """A generic tile of 12 units of 8 arrays: ISAAC's digital periphery, converters from the library.
@@ -55,7 +75,7 @@ def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
             "power_mW": 0.0,
             "area_um2": 0.0,
         },
-        "dram": {"model": "dram", "per": "chip", "event": "dram_byte"},
+        "dram": DRAM,
         "activation": {"model": "activation_isaac", "per": "tile", "event": "activation"},
         "pool": {"model": "pool_isaac", "per": "tile", "event": "pool"},
         "vector_unit": {"model": "vector_unit", "per": "tile", "event": "vector_op"},
@@ -71,7 +91,7 @@ def default_costs(hardware: Hardware, *, node_nm: float = 32.0) -> Costs:
         parts["sample_hold"] = {"model": "sample_hold_isaac", "per": "column", "event": "sample_hold"}
         latch = hardware.adc is not None and (hardware.adc.kind == "sense_amp" or hardware.adc.bits < 4)
         parts["adc"] = {"model": "sense_amp" if latch else "adc_survey", "per": "converter", "event": "adc"}
-        parts["write"] = {"model": "rram_write", "per": "array", "event": "cell_write"}
+    parts["write"] = WRITES[writing(hardware)]
     return Costs.model_validate({"tile": {"node_nm": node_nm}, "components": parts})
 
 

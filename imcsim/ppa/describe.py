@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from imcsim.convert import digital_layers, named_layers
 from imcsim.errors import InputError
 from imcsim.nn import CROSSBAR_OF, CrossbarLayer
+from imcsim.nn.norm import analog_norms, ideal_norms
 from imcsim.ppa.activity import Activity
 from imcsim.ppa.recurrent import attention_shapes, recurrent_shapes
 from imcsim.ppa.shapes import LayerShape
@@ -39,6 +40,7 @@ class _Post:
     activations: int = 0
     pools: int = 0
     vector_ops: int = 0
+    normalised: int = 0
     digital_macs: int = 0
 
 
@@ -104,15 +106,21 @@ def describe(
     first = next((item for item in inputs if isinstance(item, Tensor)), None)
     if first is None or first.dim() == 0:
         raise InputError(f"describe takes the model's input, a tensor, but got {type(x).__name__}")
+    converted = any(isinstance(m, CrossbarLayer) for m in model.modules())
+    if activity and not converted:
+        raise InputError(
+            "activity is measured on the pulses of a chip's layers, but the model has none; convert it first "
+            "with imcsim.convert"
+        )
     samples = first.shape[0] if batch is None else batch
     if samples < 1:
         raise InputError(f"describe needs at least one sample, but got {samples}")
-    digital = digital_layers(model) if any(isinstance(m, CrossbarLayer) for m in model.modules()) else {}
+    digital = digital_layers(model) if converted else {}
     with _float_arithmetic(model):
         try:
             found, recorder = _trace(model, inputs, digital, on_meta=True)
         except (RuntimeError, NotImplementedError):  # it looks at its data, or has an operator without shapes
-            found, recorder = _trace(model, inputs, digital, on_meta=False)
+            found, recorder = _run(model, inputs, digital)
     if not found:
         raise InputError(
             "no linear, convolutional or recurrent layer of the model ran; there is nothing to estimate"
@@ -123,6 +131,20 @@ def describe(
     with _float_arithmetic(model):
         means = Activity(model).measure(inputs)
     return tuple(replace(shape, activity=means.get(shape.name)) for shape in shapes)
+
+
+def _run(
+    model: nn.Module, inputs: tuple[Any, ...], digital: Mapping[str, str]
+) -> tuple[dict[str, LayerShape], _Recorder]:
+    """As `_trace` on the data, where the meta device did not do; what fails here too is the input's fault."""
+    try:
+        return _trace(model, inputs, digital, on_meta=False)
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        sizes = ", ".join(str(tuple(item.shape)) for item in inputs if isinstance(item, Tensor))
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the model does not run on an input of shape {sizes}: {reason}; give an input that it takes"
+        ) from error
 
 
 def _trace(
@@ -152,7 +174,8 @@ def _float_arithmetic(model: nn.Module) -> Iterator[None]:
             module.training = False
         for array in arrays:
             array.observer = _look_away
-        yield
+        with ideal_norms(model):
+            yield
     finally:
         for module, was in training.items():
             module.training = was
@@ -168,7 +191,7 @@ def _look_away(_: Tensor) -> None:
 def _hooks(
     model: nn.Module, found: dict[str, LayerShape], recorder: _Recorder, digital: Mapping[str, str]
 ) -> Iterator[None]:
-    handles = []
+    handles = _norm_hooks(model, recorder)
     own: tuple[type[nn.Module], ...] = (*CROSSBAR_OF, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
     closed: tuple[str, ...] = ()
     layers = named_layers(model)
@@ -190,6 +213,9 @@ def _hooks(
                     shape = replace(
                         shape, hardware=array.hardware, signed=array.signed, terms=terms, passes=passes
                     )
+                    if array.write_report is not None:
+                        wrote = array.write_report
+                        shape = replace(shape, write_J=wrote.energy_J, write_s=wrote.time_s)
                 _add(found, _as_digital(shape) if kept else shape)
                 recorder.last = shape.name
                 recorder.work.setdefault(shape.name, _Post())
@@ -203,6 +229,22 @@ def _hooks(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _norm_hooks(model: nn.Module, recorder: _Recorder) -> list[Any]:
+    """Count what analog circuits normalise for the layer before them, and no digital work for it."""
+
+    def enter(_module: nn.Module, _args: Any) -> None:
+        recorder.inside += 1
+
+    def leave(_module: nn.Module, _args: Any, out: Tensor) -> None:
+        recorder.inside -= 1
+        recorder.work[recorder.last].normalised += out.numel()
+
+    norms = analog_norms(model)
+    return [norm.register_forward_pre_hook(enter) for norm in norms] + [
+        norm.register_forward_hook(leave) for norm in norms
+    ]
 
 
 def _shapes_of(name: str, module: nn.Module, args: Any, out: Any) -> tuple[LayerShape, ...]:
@@ -269,7 +311,7 @@ def _per_sample(found: dict[str, LayerShape], recorder: _Recorder, samples: int)
     for index, shape in enumerate(found.values()):
         posts = [recorder.work[shape.name], *([recorder.work[""]] if index == 0 else [])]
         fields = {"vectors": shape.vectors, "input_elements": shape.input_elements}
-        for field in ("activations", "pools", "vector_ops", "digital_macs"):
+        for field in ("activations", "pools", "vector_ops", "normalised", "digital_macs"):
             fields[field] = getattr(shape, field) + sum(getattr(post, field) for post in posts)
         for field, value in fields.items():
             if value % samples and field == "vectors":

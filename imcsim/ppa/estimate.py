@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import nn
@@ -12,8 +12,8 @@ from imcsim.costs import Component, Costs, Event
 from imcsim.errors import InputError
 from imcsim.hardware import Hardware
 from imcsim.ppa import allocate
-from imcsim.ppa.costing import Costed, activity, costs_of, cycle_time, evaluate, vector_time
-from imcsim.ppa.defaults import with_rest
+from imcsim.ppa.costing import SUBTOTAL, Costed, activity, costs_of, cycle_time, evaluate, vector_time
+from imcsim.ppa.defaults import DRAM, WRITES, with_rest, writing
 from imcsim.ppa.describe import describe
 from imcsim.ppa.events import Layout, count, layout
 from imcsim.ppa.report import ComponentRow, Estimate, LayerRow, aJ
@@ -34,6 +34,14 @@ class _Plan:
     tiles: int
     period_s: float
     latency_s: float
+
+    @property
+    def level(self) -> str:
+        """What is accelerated at a time: the network, or in passes whole layers or parts of one."""
+        if not self.passes:
+            return "network"
+        parts = [layer for now in self.passes for layer, _ in now]
+        return "layer" if len(set(parts)) == len(parts) else "tensor"
 
 
 def estimate(
@@ -116,7 +124,7 @@ def estimate_layers(
         raise InputError("no layer runs on arrays; there is nothing to estimate")
     plan = _plan(mapped, costs, when_too_large or costs.tile.when_too_large, chips, replicate, batch)
     if plan.passes:
-        costs = _with_reloads(costs)
+        costs = _with_reloads(costs, hardware)
     rows, found = _rows(layers, layouts, plan, hardware, costs, batch)
     return _report(rows, found, plan, hardware, costs, mapped, batch, generic)
 
@@ -143,6 +151,7 @@ def _plan(
     tiles = tile.tiles or -(-need // (tile.arrays * (chips or 1)))
     capacity = tiles * tile.arrays
     if when_too_large == "reload" and need > capacity * (chips or 1):
+        costs = _with_reloads(costs, mapped[0][1].hardware)
         return _reload(mapped, jobs, costs, capacity * (chips or 1), chips or 1, tiles, batch)
     chips = chips or -(-need // capacity)
     ones = (1,) * len(jobs)
@@ -178,20 +187,43 @@ def _reload(
         times = [jobs[layer].time(1) for layer, _ in parts]
         lines = max(where.hardware.array.rows for _, where in chain)
         weight_bytes = sum(_weight_bytes(mapped[i]) * n / jobs[i].arrays for i, n in parts)
-        total += max(lines * costs.tile.write_row_s, weight_bytes / _dram_rate(costs))
+        total += max(lines * _row_s(costs, chain[0][1].hardware, tiles), weight_bytes / _dram_rate(costs))
         total += _latency(chain, times, costs) + (batch - 1) * max(times)
     return _Plan("reload", (1,) * len(jobs), passes, chips, tiles, total / batch, total)
 
 
-def _with_reloads(costs: Costs) -> Costs:
+def _with_reloads(costs: Costs, hardware: Hardware) -> Costs:
     """The same with the library's memory and cell writes, where the tables have none."""
-    missing: dict[Event, str] = {"dram_byte": "dram", "cell_write": "rram_write"}
-    for part in costs.components.values():
-        missing.pop(part.event, None)
-    more = {
-        f"{name} (library)": Component(model=name, per="chip", event=event) for event, name in missing.items()
-    }
-    return Costs(tile=costs.tile, components={**costs.components, **more})
+    has = {part.event for part in costs.components.values()}
+    name = writing(hardware)
+    more = {"dram": DRAM, name: WRITES[name]}
+    return Costs(
+        tile=costs.tile,
+        components={
+            **costs.components,
+            **{
+                f"{name} (library)": Component.model_validate(part)
+                for name, part in more.items()
+                if part["event"] not in has
+            },
+        },
+    )
+
+
+def _writers(costs: Costs, hardware: Hardware, tiles: int) -> list[Costed]:
+    """What writes cells: components of the tables, else the library's."""
+    writers = {name: part for name, part in costs.components.items() if part.event == "cell_write"}
+    if not writers:
+        name = writing(hardware)
+        writers = {f"{name} (library)": Component.model_validate(WRITES[name])}
+    return [evaluate(name, part, hardware, costs, tiles) for name, part in writers.items()]
+
+
+def _row_s(costs: Costs, hardware: Hardware, tiles: int) -> float:
+    """Seconds of writing one word line: the tile's, else those of its cells, written together."""
+    if costs.tile.write_row_s is not None:
+        return costs.tile.write_row_s
+    return max(part.latency_s for part in _writers(costs, hardware, tiles))
 
 
 def _weight_bytes(item: tuple[LayerShape, Layout]) -> float:
@@ -277,6 +309,9 @@ def _rows(
                 time_s=time,
                 events=events,
                 energy_aJ=energy,
+                weight_bits=0 if where is None else chip_of.weights.bits,
+                input_bits=0 if where is None else chip_of.inputs.bits,
+                activity=0.0 if where is None else _pulse(shape, chip_of, costs),
             )
         )
     found = prices.of(hardware)
@@ -310,8 +345,10 @@ def _reloaded(at: int, shape: LayerShape, where: Layout, plan: _Plan, batch: int
 
 def _busy(part: Costed, shape: LayerShape, hardware: Hardware, costs: Costs) -> float:
     """How large a pulse is on the mean, for what is paid by the pulse."""
-    if part.component.event not in ("dac", "cell_read"):
-        return 1.0
+    return _pulse(shape, hardware, costs) if part.component.event in ("dac", "cell_read") else 1.0
+
+
+def _pulse(shape: LayerShape, hardware: Hardware, costs: Costs) -> float:
     return activity(hardware, costs) if shape.activity is None else shape.activity
 
 
@@ -345,9 +382,7 @@ def _report(
         covered |= {part.component.event, *part.component.includes}
     if covered & {"array_read", "cell_read"}:
         covered |= {"array_read", "cell_read"}  # two ways of counting the same reads
-    cells = sum(where.placement.cells * n for (_, where), n in zip(mapped, plan.copies, strict=True))
-    writes = [part.energy_J for part in found.values() if part.component.event == "cell_write"]
-    lines = max(where.hardware.array.rows for _, where in mapped)
+    programming_J, programming_s, how = _programming(mapped, plan, costs, hardware)
     parts = tuple(
         ComponentRow(
             name=name,
@@ -361,15 +396,19 @@ def _report(
         )
         for name, part in found.items()
     )
-    area = sum(part.area_mm2 for part in parts)
+    apart = sum(part.area_mm2 for part in parts if found[part.name].component.per == "chip")
     if tile.subtotal_mm2 is not None:
-        area = plan.chips * plan.tiles * tile.subtotal_mm2
-        area += sum(part.area_mm2 for part in parts if found[part.name].component.per == "chip")
-    chip = {(where.hardware.weights.bits, where.hardware.inputs.bits) for _, where in mapped}
+        rest = plan.chips * plan.tiles * tile.subtotal_mm2 + apart - sum(part.area_mm2 for part in parts)
+        parts = (*parts, ComponentRow(SUBTOTAL, "static", 0, 0, rest, "the paper's rounding", "C", False))
+    area = sum(part.area_mm2 for part in parts)
+    rows = _with_areas(rows, area - apart, area, plan.chips * plan.tiles * tile.arrays)
+    chips = {where.hardware for _, where in mapped}
+    chip = {(c.weights.bits, f"{c.inputs.bits} bits" if not c.inputs.analog else "analog") for c in chips}
     widths = ", ".join(f"{w} x {i}" for w, i in sorted(chip))
     return Estimate(
         hardware=hardware.name,
         mode=plan.mode,
+        level=plan.level,
         rows=tuple(rows),
         components=parts,
         latency_s=plan.latency_s,
@@ -381,12 +420,54 @@ def _report(
         arrays_available=plan.chips * plan.tiles * tile.arrays,
         passes=max(1, len(plan.passes)),
         batch=batch if plan.passes else 1,
-        programming_J=cells * sum(writes) if writes else None,
-        programming_s=lines * tile.write_row_s * max(1, len(plan.passes)),
-        convention=f"1 MAC = 2 operations of {widths} bits",
+        programming_J=programming_J,
+        programming_s=programming_s,
+        convention=f"1 MAC = 2 operations of {widths}",
         uncosted={event: number for event, number in happened.items() if event not in covered},
-        notes=_notes(plan, generic, tile.rest == "library"),
+        notes=(*_notes(plan, generic, tile.rest == "library"), how),
     )
+
+
+def _with_areas(rows: list[LayerRow], tiles_mm2: float, total_mm2: float, arrays: int) -> list[LayerRow]:
+    """The rows with their share of the tiles; the last, what is always on, takes what is left."""
+    *layers, rest = rows
+    layers = [replace(row, area_mm2=tiles_mm2 * min(1.0, row.arrays * row.copies / arrays)) for row in layers]
+    left = max(0.0, total_mm2 - sum(row.area_mm2 for row in layers))
+    return [*layers, replace(rest, area_mm2=left)]
+
+
+def _programming(
+    mapped: list[tuple[LayerShape, Layout]],
+    plan: _Plan,
+    costs: Costs,
+    hardware: Hardware,
+) -> tuple[float, float, str]:
+    """Joules and seconds of writing every copy once, and a line that says how they are known.
+
+    Tables: a cost a cell, a word line after the other. Measured: what write-verify of one copy took, cell
+    after cell. All arrays are written at the same time; in passes, one pass after the other.
+    """
+    writes = _writers(costs, hardware, plan.tiles)
+    each, row_s = sum(part.energy_J for part in writes), _row_s(costs, hardware, plan.tiles)
+    energy, slowest, measured = 0.0, 0.0, 0
+    for (shape, where), copies in zip(mapped, plan.copies, strict=True):
+        if shape.write_J is None or shape.write_s is None:
+            energy += where.placement.cells * copies * each
+            slowest = max(slowest, where.hardware.array.rows * row_s)
+        else:
+            measured += 1
+            energy += shape.write_J * copies
+            slowest = max(slowest, shape.write_s / where.placement.arrays)
+    time = slowest * max(1, len(plan.passes))
+    if measured == len(mapped):
+        return (
+            energy,
+            time,
+            "programming: as write-verify measured it, cell after cell, arrays at the same time",
+        )
+    names = ", ".join(part.name for part in writes)
+    some = f"of {measured} layers as write-verify measured it, else " if measured else ""
+    return energy, time, f"programming: {some}by {names}, a word line each {row_s:.3g} s"
 
 
 def _notes(plan: _Plan, generic: bool, rest: bool) -> tuple[str, ...]:
@@ -398,5 +479,6 @@ def _notes(plan: _Plan, generic: bool, rest: bool) -> tuple[str, ...]:
     if plan.chips > 1 and plan.mode == "pipelined":
         notes.append(f"the network is spread over {plan.chips} chips")
     if plan.mode == "reload":
-        notes.append(f"weights do not fit: {len(plan.passes)} passes, each written from memory")
+        passes = f"{len(plan.passes)} passes, each written from memory"
+        notes.append(f"weights do not fit: {passes} ({plan.level}-level acceleration)")
     return tuple(notes)

@@ -15,11 +15,19 @@ output, and A arrays that hold one row block's columns:
 - input_register_byte: a vector is written once into every unit that holds columns of its row block, and read
   once for every such array.
 - output_register_byte: a partial sum is written and read once a row block; its width is weights.bits +
-  inputs.bits + ceil(log2 K).
+  inputs.bits + ceil(log2 K), or array.accumulator_bits.
 - buffer_byte, bus_byte: a vector is read once for every tile that holds columns of its row block
-  (overlapping windows of a convolution are read again), an output is written once, as wide as an input.
+  (overlapping windows of a convolution are read again), an output is written once, as wide as an input (as
+  a converter's code where inputs are analog).
 - busy: seconds that arrays of one copy are at work, summed over them.
 - activation, pool, vector_op, digital_mac: as in the layer's shape.
+- neuron: values that analog circuits normalise.
+
+A layer whose sums stay analog (``array.output = "analog"``) has one current an output, of all its row
+blocks: sample_hold ``V G O T``, and no adc, shift_add, add or output_register_byte. Normalised values are
+converted once each where ``normalisation.bits`` says so. Where they are not they are never bytes: no
+buffer_byte and bus_byte for the output, and none of input registers, buffer and bus for the vectors of the
+next layer (``inputs.analog``); activation and pool are then the circuits' too and count as neuron.
 """
 
 from __future__ import annotations
@@ -94,6 +102,13 @@ def converted_columns(hardware: Hardware) -> int:
     return len(slices.widths) * (2 if digital else 1)
 
 
+def output_bits(hardware: Hardware) -> int:
+    """Width of a result: an input's, where that is digital, else the converter's."""
+    if hardware.inputs.analog and hardware.adc is not None:
+        return hardware.adc.bits
+    return hardware.inputs.bits
+
+
 def layout(shape: LayerShape, hardware: Hardware) -> Layout:
     """Place a layer.
 
@@ -122,7 +137,8 @@ def layout(shape: LayerShape, hardware: Hardware) -> Layout:
         streams=converted_columns(hardware),
         cycles=cycles * shape.passes,
         conversions=conversions * shape.passes,
-        partial_bits=hardware.weights.bits + hardware.inputs.bits + max(shape.inputs - 1, 1).bit_length(),
+        partial_bits=hardware.array.accumulator_bits
+        or hardware.weights.bits + output_bits(hardware) + max(shape.inputs - 1, 1).bit_length(),
     )
 
 
@@ -142,8 +158,12 @@ def count(shape: LayerShape, where: Layout | None, tile: Tile, cycle_s: float) -
         "activation": shape.activations,
         "pool": shape.pools,
         "vector_op": shape.vector_ops,
+        "neuron": shape.normalised,
         "digital_mac": shape.digital_macs,
     }
+    if shape.stays_analog:
+        events["neuron"] = shape.normalised + shape.activations + shape.pools
+        events["activation"] = events["pool"] = 0
     if where is not None:
         events.update(_on_arrays(shape, where, tile, cycle_s))
     return {event: number for event, number in events.items() if number}
@@ -164,8 +184,10 @@ def _on_arrays(shape: LayerShape, where: Layout, tile: Tile, cycle_s: float) -> 
     if where.unit_column:
         sums, samples = sums + reads * where.conversions, samples + reads * where.cycles
     vector_bytes = runs * shape.inputs * hardware.inputs.bits * shape.passes / 8
-    output_bytes = runs * shape.outputs * hardware.inputs.bits / 8
+    output_bytes = runs * shape.outputs * output_bits(hardware) / 8
     partial_bytes = runs * words * len(where.row_blocks) * where.partial_bits / 8
+    vector_bytes = 0.0 if hardware.inputs.analog else vector_bytes
+    output_bytes = 0.0 if shape.stays_analog else output_bytes
     moved = vector_bytes * -(-where.column_arrays // tile.arrays) + output_bytes
     events: dict[Event, float] = {
         "busy": shape.vectors * where.serial * where.cycles * cycle_s * where.placement.arrays,
@@ -180,7 +202,13 @@ def _on_arrays(shape: LayerShape, where: Layout, tile: Tile, cycle_s: float) -> 
         "buffer_byte": moved,
         "bus_byte": moved,
     }
-    if hardware.array.readout == "digital":
+    if hardware.array.output == "analog":
+        table = hardware.normalisation
+        converted = 0 if table is None or table.bits is None else shape.normalised
+        sums = runs * words * where.cycles
+        events.update({"sample_hold": sums, "adc": converted, "shift_add": 0, "add": 0})
+        events["output_register_byte"] = 0
+    elif hardware.array.readout == "digital":
         events["adder_tree"] = samples
         events["shift_add"] = samples
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from imcsim.costs import Confidence, Costs
 from imcsim.hardware import Hardware
-from imcsim.ppa.costing import Costed, costs_of, evaluate, macs_per_array, vector_time
+from imcsim.ppa.costing import SUBTOTAL, Costed, costs_of, evaluate, macs_per_array, vector_time
 from imcsim.ppa.events import input_cycles, is_signed
 
 
@@ -104,7 +104,7 @@ class Peak:
 
     def __str__(self) -> str:
         table = Table(
-            title=f"{self.name}: {self.power_w:.2f} W, {self.area_mm2:.2f} mm2, {self.tiles} tiles",
+            title=f"{self.name}: {self.power_w:.4g} W, {self.area_mm2:.4g} mm2, {self.tiles} tile(s)",
             title_justify="left",
         )
         for column in ("component", "count", "mW", "share", "mm2", "share", "confidence"):
@@ -120,8 +120,8 @@ class Peak:
                 row.confidence + (" calibrated" if row.calibrated else ""),
             )
         lines = [
-            f"{r.gops:,.0f} GOPS, {r.gops_per_watt:.1f} GOPS/W, {r.gops_per_mm2:.1f} GOPS/mm2: {r.convention}"
-            + (" (calibrated)" if r.calibrated else "")
+            f"{_short(r.gops)} GOPS, {_short(r.gops_per_watt)} GOPS/W, {_short(r.gops_per_mm2)} GOPS/mm2: "
+            f"{r.convention}" + (" (calibrated)" if r.calibrated else "")
             for r in self.readings
         ]
         console = Console(width=120, no_color=True)
@@ -161,10 +161,10 @@ def peak(hardware: Hardware, costs: Costs | None = None) -> Peak:
     rows = [_row(part, power, area) for part in parts]
     if tile_mw != rows_mw or tile_mm2 != rows_mm2:
         rest = tiles * (tile_mw - rows_mw), tiles * (tile_mm2 - rows_mm2)
-        name = "published tile subtotal less its rows"
         shares = rest[0] / (power * 1e3), rest[1] / area
-        rows.append(PeakRow(name, tiles, *rest, *shares, "the paper's rounding", "C", False))
+        rows.append(PeakRow(SUBTOTAL, tiles, *rest, *shares, "the paper's rounding", "C", False))
     readings = _readings(hardware, costs, tiles, power, area)
+    readings += _other_readings(hardware, costs, tiles, power, area, parts)
     fitted = [row.component for row in rows if row.calibrated]
     if readings[0].calibrated:
         fitted.append("tile.headline_factor")
@@ -185,6 +185,11 @@ def peak(hardware: Hardware, costs: Costs | None = None) -> Peak:
         rows=tuple(rows),
         readings=readings,
     )
+
+
+def _short(value: float) -> str:
+    """Four digits or more, none beyond the point from 1000."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _row(part: Costed, power: float, area: float) -> PeakRow:
@@ -222,3 +227,18 @@ def _readings(hardware: Hardware, costs: Costs, tiles: int, power: float, area: 
         reading(own / factor, f"a vector every {own / factor * 1e9:.5g} ns, as the headline implies", True),
         plain,
     )
+
+
+def _other_readings(
+    hardware: Hardware, costs: Costs, tiles: int, power: float, area: float, parts: list[Costed]
+) -> tuple[Reading, ...]:
+    """The chip's own throughput with other readings of what an event of a component costs."""
+    found = []
+    for part in parts:
+        for what, energy in part.component.alternatives.items():
+            other = part.component.model_copy(update={"energy_pJ": energy})
+            now = evaluate(part.name, other, hardware, costs, tiles)
+            watts = power + part.instances * (now.power_W - part.power_W)
+            reading = _readings(hardware, costs, tiles, watts, area)[-1]
+            found.append(replace(reading, convention=f"{reading.convention}; {part.name}: {what}"))
+    return tuple(found)

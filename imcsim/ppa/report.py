@@ -33,6 +33,11 @@ class LayerRow:
         time_s: of the layer for a sample.
         events: what happens a sample.
         energy_aJ: by component, attojoules a sample.
+        weight_bits: of its chip; 0 where nothing is on arrays.
+        input_bits: likewise.
+        activity: mean pulse over full scale of its word lines, measured or the chip's; 0 likewise.
+        area_mm2: its share of the tiles, by arrays. Of "(always on)": what is one a chip, and arrays not in
+            use.
     """
 
     name: str
@@ -48,6 +53,10 @@ class LayerRow:
     time_s: float
     events: Mapping[Event, float]
     energy_aJ: Mapping[str, int]
+    weight_bits: int = 0
+    input_bits: int = 0
+    activity: float = 0.0
+    area_mm2: float = 0.0
 
     @property
     def total_aJ(self) -> int:
@@ -58,6 +67,11 @@ class LayerRow:
     def energy_J(self) -> float:
         """Energy a sample."""
         return self.total_aJ * aJ
+
+    @property
+    def edp_Js(self) -> float:
+        """Energy times the layer's own time."""
+        return self.energy_J * self.time_s
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,8 @@ class Estimate:
     Attributes:
         hardware: name of the chip.
         mode: "pipelined" (all weights stay) or "reload" (weights are written in passes).
+        level: what is accelerated at a time: "network", or in passes "layer" (whole layers) or "tensor" (some
+            layer is cut over passes).
         rows: layers, in the order they run.
         components: the chip's components.
         latency_s: from a sample's entry to its result (reload: of the whole batch).
@@ -108,8 +124,9 @@ class Estimate:
         arrays_available: on all chips.
         passes: times that the chip is written for a batch; 1 if weights stay.
         batch: samples a pass; 1 if weights stay.
-        programming_J: writing all weights once; None where the tables have no component for it.
-        programming_s: likewise.
+        programming_J: writing all weights once, copies included; measured where write-verify wrote them, else
+            by the chip's component for it, else the library's (the notes say which).
+        programming_s: likewise; arrays are written in parallel.
         convention: how operations are counted.
         uncosted: events that happen and that no component of the chip accounts for.
         notes: what a reader should know.
@@ -117,6 +134,7 @@ class Estimate:
 
     hardware: str
     mode: str
+    level: str
     rows: tuple[LayerRow, ...]
     components: tuple[ComponentRow, ...]
     latency_s: float
@@ -128,7 +146,7 @@ class Estimate:
     arrays_available: int
     passes: int
     batch: int
-    programming_J: float | None
+    programming_J: float
     programming_s: float
     convention: str
     uncosted: Mapping[Event, float]
@@ -170,6 +188,18 @@ class Estimate:
         return 2e-12 * self.macs / self.energy_J if self.energy_aJ else 0.0
 
     @property
+    def conventions(self) -> dict[str, float]:
+        """1e12 operations a joule as others count: the same energy, multiply-accumulates on arrays alone."""
+        if not self.energy_aJ:
+            return {}
+        ones = sum(row.macs * row.weight_bits * row.input_bits for row in self.rows)
+        return {
+            "1 MAC = 2 operations (imcsim, ISAAC, PUMA, NeuroSim)": self.tops_per_watt,
+            "1 MAC = 1 operation (tools that count MACs: CiMLoop)": self.tops_per_watt / 2,
+            "1 MAC = 2 x weight bits x input bits operations of 1 bit (macros)": 2e-12 * ones / self.energy_J,
+        }
+
+    @property
     def gops(self) -> float:
         """1e9 operations a second on this network."""
         return 2e-9 * self.macs / self.period_s
@@ -196,8 +226,8 @@ class Estimate:
         return (
             f"{part.name} takes {100 * part.energy_aJ / total:.0f} % of the energy "
             f"({_why(part, self.macs)}); "
-            f"{layer.name or 'the model'} {100 * layer.total_aJ / total:.0f} %; "
-            f"{slow.name or 'the model'} sets the pace ({slow.time_s:.3g} s)"
+            f"{_called(layer)} takes {100 * layer.total_aJ / total:.0f} % of it; "
+            f"{_called(slow)} sets the pace ({slow.time_s:.3g} s)"
         )
 
     def frame(self) -> pd.DataFrame:
@@ -212,12 +242,39 @@ class Estimate:
                     "macs": row.macs,
                     "arrays": row.arrays,
                     "copies": row.copies,
+                    "chip": row.chip,
+                    "weight_bits": row.weight_bits,
+                    "input_bits": row.input_bits,
                     "utilisation": row.utilisation,
+                    "idle_columns": row.idle_columns,
+                    "activity": row.activity,
                     "time_s": row.time_s,
+                    "area_mm2": row.area_mm2,
                     "energy_J": row.energy_J,
+                    "edp_Js": row.edp_Js,
                     **{f"{part.name}_J": row.energy_aJ.get(part.name, 0) * aJ for part in self.components},
                 }
                 for row in self.rows
+            ]
+        )
+
+    def parts(self) -> pd.DataFrame:
+        """One row a component; its energy-delay product is its energy times the network's latency."""
+        return pd.DataFrame(
+            [
+                {
+                    "component": part.name,
+                    "event": part.event,
+                    "events": part.events,
+                    "energy_J": part.energy_J,
+                    "share": part.energy_aJ / (self.energy_aJ or 1),
+                    "edp_Js": part.energy_J * self.latency_s,
+                    "area_mm2": part.area_mm2,
+                    "source": part.source,
+                    "confidence": part.confidence,
+                    "calibrated": part.calibrated,
+                }
+                for part in self.components
             ]
         )
 
@@ -226,19 +283,27 @@ class Estimate:
         with console.capture() as capture:
             console.print(self._layers())
             console.print(self._parts())
-        lines = [self.dominant(), *self.notes]
+        lines = [
+            self.dominant(),
+            f"energy-delay product {self.edp_Js:.4g} Js; programming {self.programming_J:.4g} J, "
+            f"{self.programming_s:.4g} s",
+            "TOPS/W by convention: "
+            + "; ".join(f"{value:.4g} at {what}" for what, value in self.conventions.items()),
+            *self.notes,
+        ]
         if self.uncosted:
             missing = ", ".join(f"{number:.3g} {event}" for event, number in self.uncosted.items())
             lines.append(f"counted, but no component accounts for it: {missing}")
         return capture.get() + "\n".join(lines) + "\n"
 
     def _layers(self) -> Table:
+        passes = f" in {self.passes} passes" if self.passes > 1 else ""
         title = (
             f"{self.hardware}: {self.energy_J:.4g} J, {self.latency_s:.4g} s latency, "
             f"{self.throughput_per_s:.4g} samples/s, {self.area_mm2:.4g} mm2, "
             f"{self.tops_per_watt:.4g} TOPS/W ({self.convention}); "
-            f"{self.mode}, {self.chips} chip(s), {self.arrays} of {self.arrays_available} arrays, "
-            f"{100 * self.utilisation:.0f} % used"
+            f"{self.level} level, {self.mode}, {self.chips} chip(s), "
+            f"{self.arrays} of {self.arrays_available} arrays{passes}, {100 * self.utilisation:.0f} % used"
         )
         table = Table(title=title, title_justify="left")
         for column in (
@@ -247,9 +312,13 @@ class Estimate:
             "vectors",
             "arrays",
             "copies",
+            "bits",
             "used",
+            "idle columns",
+            "pulse",
             "time s",
             "energy J",
+            "mm2",
         ):
             table.add_column(column, justify="left" if column == "layer" else "right", overflow="fold")
         for row in self.rows:
@@ -259,12 +328,19 @@ class Estimate:
                 str(row.vectors or ""),
                 str(row.arrays or ""),
                 str(row.copies or ""),
+                f"{row.weight_bits} x {row.input_bits}" if row.arrays else "",
                 f"{100 * row.utilisation:.0f} %" if row.arrays else "",
-                f"{row.time_s:.3g}",
-                f"{row.energy_J:.4g}",
+                str(row.idle_columns) if row.arrays else "",
+                f"{row.activity:.2g}" if row.arrays else "",
+                f"{row.time_s:.3g}" if row.time_s else "",
+                f"{row.energy_J:.3g}",
+                f"{row.area_mm2:.3g}",
             )
         table.add_section()
-        table.add_row("total", "", "", str(self.arrays), "", "", "", f"{self.energy_J:.4g}")
+        blanks = ("",) * 6
+        table.add_row(
+            "total", "", "", str(self.arrays), *blanks, f"{self.energy_J:.3g}", f"{self.area_mm2:.3g}"
+        )
         return table
 
     def _parts(self) -> Table:
@@ -285,6 +361,11 @@ class Estimate:
         table.add_section()
         table.add_row("total", "", "", f"{self.energy_J:.4g}", "", f"{self.area_mm2:.4g}", "")
         return table
+
+
+def _called(row: LayerRow) -> str:
+    """A layer in a sentence; what is always on has brackets of its own."""
+    return f"layer {row.name}" if row.name and row.kind else row.name or "the model"
 
 
 def _why(part: ComponentRow, macs: int) -> str:

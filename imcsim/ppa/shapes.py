@@ -27,11 +27,14 @@ class LayerShape:
         activations: values through an activation function after the layer.
         pools: values that enter pooling windows after it.
         vector_ops: element-wise results after it (residual sums, normalisation).
+        normalised: values after it that circuits normalise in analog.
         digital_macs: multiply-accumulates outside arrays (attention, layers kept digital).
         on_arrays: False: the layer stays digital, all of it is in `digital_macs`.
         hardware: its chip, where layers differ.
         terms: columns of codes an output has, added digitally (1 but for some training methods).
         passes: times that a vector is sent, added digitally (likewise).
+        write_J: what writing one copy took, where write-verify measured it.
+        write_s: likewise, cell by cell.
     """
 
     name: str
@@ -48,11 +51,14 @@ class LayerShape:
     activations: int = 0
     pools: int = 0
     vector_ops: int = 0
+    normalised: int = 0
     digital_macs: int = 0
     on_arrays: bool = True
     hardware: Hardware | None = None
     terms: int = 1
     passes: int = 1
+    write_J: float | None = None
+    write_s: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("groups", "outputs", "inputs", "vectors", "terms", "passes"):
@@ -68,6 +74,13 @@ class LayerShape:
     def macs(self) -> int:
         """Multiply-accumulates on arrays a sample."""
         return self.groups * self.outputs * self.inputs * self.vectors if self.on_arrays else 0
+
+    @property
+    def stays_analog(self) -> bool:
+        """Whether its results drive other word lines without a conversion."""
+        if self.hardware is None or self.hardware.array.output == "digital":
+            return False
+        return self.hardware.normalisation is not None and self.hardware.normalisation.bits is None
 
     @property
     def output_elements(self) -> int:

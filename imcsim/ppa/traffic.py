@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imcsim.costs import Event, Tile
-from imcsim.ppa.events import Layout
+from imcsim.ppa.events import Layout, output_bits
 from imcsim.ppa.shapes import LayerShape
 
 
@@ -83,10 +83,11 @@ def travel(
         first: the network's input enters here.
 
     Returns:
-        The counts.
+        The counts; values and sums that stay analog are no flits.
     """
     bits = where.hardware.inputs.bits
-    output_bytes = shape.output_elements * bits / 8
+    analog = where.hardware.array.output == "analog"
+    output_bytes = 0.0 if shape.stays_analog else shape.output_elements * output_bits(where.hardware) / 8
     flit_hops = link = 0.0
     if first:
         link += shape.input_elements * bits / 8
@@ -100,6 +101,6 @@ def travel(
         flit_hops += math.ceil(output_bytes / tile.flit_bytes) * receivers * hops(here, there)
     blocks_a_tile = max(1, tile.arrays // where.column_arrays)
     spans = -(-len(where.row_blocks) // blocks_a_tile)
-    partial_bytes = shape.output_elements * (spans - 1) * where.partial_bits / 8
+    partial_bytes = 0.0 if analog else shape.output_elements * (spans - 1) * where.partial_bits / 8
     flit_hops += math.ceil(partial_bytes / tile.flit_bytes)
     return {"flit_hop": flit_hops, "link_byte": link}

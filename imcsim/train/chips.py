@@ -10,6 +10,7 @@ from torch import nn
 
 from imcsim.convert import arrays
 from imcsim.evaluate import Evaluation, evaluate
+from imcsim.nn.norm import analog_norms
 
 
 def evaluate_on_chips(
@@ -37,11 +38,17 @@ def evaluate_on_chips(
 def another_chip(sim: nn.Module, seed: int) -> Iterator[None]:
     """Inside, arrays are as another program seed writes them, and reads are seeded alike."""
     held = [(array, array.other_seed, array.read_seed, array.samples_read) for _, array in arrays(sim)]
+    norms = [(norm, norm.seed, norm.read_seed, norm.samples_read) for norm in analog_norms(sim)]
     for array, *_ in held:
         array.other_seed = seed
         array.seed_reads(seed)
+    for norm, *_ in norms:
+        norm.program(seed)
+        norm.seed_reads(seed)
     try:
         yield
     finally:
         for array, own, read_seed, samples in held:
             array.other_seed, array.read_seed, array.samples_read = own, read_seed, samples
+        for norm, program_seed, read_seed, samples in norms:
+            norm.seed, norm.read_seed, norm.samples_read = program_seed, read_seed, samples

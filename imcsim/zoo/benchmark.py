@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from imcsim.zoo.mobilenet import mobilenetv2
 from imcsim.zoo.resnet import resnet20, resnet32, resnet44
 from imcsim.zoo.resnet8 import resnet8
 from imcsim.zoo.resnet18 import resnet18
-from imcsim.zoo.vgg import vgg7, vgg_small
+from imcsim.zoo.vgg import vgg7, vgg_small, vgg_small_binary
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ _ENTRIES = {
     "resnet8": _Entry(resnet8, True, "cifar10", CIFAR10_RAW),
     "resnet18": _Entry(resnet18, False, "cifar10", CIFAR10_NORM),
     "vgg_small": _Entry(vgg_small, False, "cifar10", CIFAR10_NORM),
+    "vgg_small_binary": _Entry(vgg_small_binary, True, "cifar10", CIFAR10_NORM),
+    "vgg_small_binary01": _Entry(partial(vgg_small_binary, neurons="0, 1"), True, "cifar10", CIFAR10_NORM),
     "vgg7": _Entry(vgg7, False, "cifar10", CIFAR10_NORM),
     "mobilenetv2": _Entry(mobilenetv2, False, "cifar10", CIFAR10_NORM),
     "lenet5": _Entry(lenet5, False, "mnist", MNIST_NORM),
@@ -85,7 +88,7 @@ _ENTRIES = {
 
 
 def available() -> list[str]:
-    """Names that `load` takes; resnet20 and resnet8 come with weights, the others want a checkpoint."""
+    """Names that `load` takes; resnet20, resnet8 and vgg_small_binary(01) have weights, others want them."""
     return list(_ENTRIES)
 
 

@@ -6,12 +6,13 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
 from imcsim.errors import DataError
 from imcsim.zoo.activation import Activation, activation_module
-from imcsim.zoo.weights import load_weights
+from imcsim.zoo.weights import DATA_FOLDER, load_weights
 
 
 class VGG(nn.Module):
@@ -30,7 +31,7 @@ class VGG(nn.Module):
         width: multiplies all channels and hidden neurons (rounded, at least 1); 1 is the published network.
         bias: convolutions and fully connected layers have a bias.
         affine: BatchNorm has its scale and shift.
-        activation: relu, or hardtanh for activations that are to become -1 and +1.
+        activation: see `imcsim.zoo.activation`.
 
     Raises:
         DataError: not six channels, a number below 1, or an unknown activation.
@@ -98,7 +99,7 @@ def vgg_small(
         width: multiplies channels and hidden neurons.
         bias: layers have a bias.
         affine: BatchNorm has its scale and shift.
-        activation: relu, or hardtanh for binary activations.
+        activation: relu; hardtanh, sign or step for binary activations.
 
     Returns:
         The network; in eval mode if it has weights.
@@ -136,7 +137,7 @@ def vgg7(
         width: multiplies channels and hidden neurons.
         bias: layers have a bias.
         affine: BatchNorm has its scale and shift.
-        activation: relu, or hardtanh for binary activations.
+        activation: relu; hardtanh, sign or step for binary activations.
 
     Returns:
         The network; in eval mode if it has weights.
@@ -157,6 +158,44 @@ def vgg7(
     """
     net = VGG(_CHANNELS, (1024,), width=width, bias=bias, affine=affine, activation=activation)
     return _from_path(net, "vgg7", pretrained)
+
+
+Neurons = Literal["-1, 1", "0, 1"]
+
+_BINARY: dict[str, tuple[Activation, str]] = {
+    "-1, 1": ("sign", "vgg_small_binary.npz"),
+    "0, 1": ("step", "vgg_small_binary01.npz"),
+}
+
+
+def vgg_small_binary(pretrained: bool | str | os.PathLike[str] = True, *, neurons: Neurons = "-1, 1") -> VGG:
+    """VGG-small at a quarter of its width with binary weights and neurons, for binary chips; 0.88 M weights.
+
+    Weights are -a or a, a number a layer, and each activation one of two values, so it computes in torch what
+    a binary chip without errors computes. The first convolution and the last layer are real: keep them
+    digital, ``imcsim.convert(net, {"*": chip, "features.conv1": None, "classifier.fc3": None})``.
+
+    Args:
+        pretrained: True: trained for 30 epochs of 40,000 images (scripts/binary_vgg.py); or the path of a
+            checkpoint; False: new, with weights that are not binary.
+        neurons: what they give; "0, 1" is for chips with ``inputs.signed = false``.
+
+    Returns:
+        The network; in eval mode if it has weights.
+
+    Raises:
+        FileMissingError: no file at the path.
+        DataError: the file does not hold this network, or neurons of another kind.
+    """
+    if neurons not in _BINARY:
+        raise DataError(
+            f"vgg_small_binary: neurons = {neurons!r} is not one of {', '.join(map(repr, _BINARY))}."
+        )
+    activation, file = _BINARY[neurons]
+    net = VGG(_CHANNELS, (1024, 1024), width=0.25, bias=False, activation=activation)
+    if pretrained is False:
+        return net
+    return load_weights(net, DATA_FOLDER / file if pretrained is True else pretrained, "vgg_small_binary")
 
 
 def _from_path(net: VGG, name: str, pretrained: bool | str | os.PathLike[str]) -> VGG:

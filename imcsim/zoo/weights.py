@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,8 +21,9 @@ _Net = TypeVar("_Net", bound=nn.Module)
 def load_weights(net: _Net, path: str | os.PathLike[str], name: str) -> _Net:
     """Load a float checkpoint into a network and put it in eval mode.
 
-    Reads safetensors, and PyTorch files (``.pt``, ``.pth``, ``.th``) with their restricted, tensors-only
-    unpickler. A ``{"state_dict": ...}`` around the tensors and a ``module.`` before their names are removed.
+    Reads safetensors, NumPy's ``.npz``, and PyTorch files (``.pt``, ``.pth``, ``.th``) with their
+    restricted, tensors-only unpickler. A ``{"state_dict": ...}`` around the tensors and a ``module.`` before
+    their names are removed.
     BatchNorm's ``num_batches_tracked`` may be absent.
 
     Args:
@@ -39,7 +41,8 @@ def load_weights(net: _Net, path: str | os.PathLike[str], name: str) -> _Net:
     path = Path(path)
     if not path.is_file():
         raise FileMissingError(
-            f"{name}: no checkpoint at {str(path)!r}; give the path of a .safetensors, .pt, .pth or .th file."
+            f"{name}: no checkpoint at {str(path)!r}; give the path of a .safetensors, .npz, .pt, .pth "
+            "or .th file."
         )
     state = {key.removeprefix("module."): value for key, value in _read(path, name).items()}
     own = net.state_dict()
@@ -63,12 +66,15 @@ def _read(path: Path, name: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state: Any = load_file(path)
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as held:
+                state = {key: torch.from_numpy(value) for key, value in held.items()}
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes the readers raise almost anything
         raise DataError(
             f"{name}: cannot read the checkpoint {str(path)!r} ({_first_line(error)}); "
-            f"it must be safetensors, or a PyTorch file that holds tensors only."
+            f"it must be safetensors, npz without pickles, or a PyTorch file that holds tensors only."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]

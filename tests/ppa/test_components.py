@@ -78,6 +78,69 @@ def test_digital_cells() -> None:
     assert (register.energy_J * 1e12, register.area_um2) == pytest.approx((0.072, 47.84))
 
 
+ADDERS_OF_128_ONES = 64 * 1 + 32 * 2 + 16 * 3 + 8 * 4 + 4 * 5 + 2 * 6 + 1 * 7
+AT_32 = {"node_nm": 32.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "pJ", "um2"),
+    [
+        ("adc_flash", {"bits": 4, **AT_32}, 1.5 * 15 * 0.020, 1.5 * 15 * 25),
+        ("adc_ramp", {"bits": 6, "clock_Hz": 250e6, **AT_32}, 5e-6 * 256e-9 * 1e12 + 64 * 1e-3, 60),
+        ("sense_amp", {"bits": 3, **AT_32}, 7 * 0.005, 7 * 8),
+        ("adc_walden", {"bits": 8, "fom_fJ": 10.0}, 2.56, 1000),
+        # 100 spikes, each two bits of a counter (9 fJ each); 16 registers and half adders
+        (
+            "integrate_fire",
+            {"bits": 16, "node_nm": 40.0, "spikes": 100.0, "comparator_fJ": 0.0, "comparator_um2": 0.0},
+            100 * 0.018,
+            16 * (5.98 + 278 / 32) + 25,
+        ),
+        ("shift_add", {"width": 24, "node_nm": 40.0}, 24 * (0.21 / 32 + 0.009), 24 * (278 / 32 + 5.98)),
+        ("shift_add_isaac", AT_32, 0.2 / 10.24, 60),
+        (
+            "adder_tree",
+            {"rows": 128, "node_nm": 40.0},
+            0.21 / 32 * ADDERS_OF_128_ONES,
+            278 / 32 * ADDERS_OF_128_ONES,
+        ),
+        ("multiplier", {"width": 16, "node_nm": 45.0}, 4 * 0.2 + 0.1, 4 * 282 + 137),
+        ("vector_unit", AT_32, 1.90 / 4, 4000),
+        ("table_unit", AT_32, 0.055, 600),
+        ("activation_isaac", AT_32, 0.26 / 1.2, 300),
+        ("pool_isaac", AT_32, 0.4 / 1.2, 240),
+        ("dac_isaac", {"dac_bits": 2, **AT_32}, 3 * 4 / 1024 * 100, 3 * 170 / 1024),
+        (
+            "rram_array_ohmic",
+            {"rows": 64, "cols": 32, "g_max_S": 1e-4, **AT_32},
+            2e-1,
+            64 * 32 * 12 * 0.032**2,
+        ),
+        ("word_line", {"cols": 128, "supply_V": 1.0, **AT_32}, 0.128, 128 * 6 * 0.032**2),
+        ("charge_array", {"rows": 8, "cols": 8, "supply_V": 1.0, **AT_32}, 5e-4, 64 * 150 * 0.032**2),
+        ("sram_array", {"rows": 8, "cols": 8, **AT_32}, 1e-3, 64 * 150 * 0.032**2),
+        ("sram_write", {"node_nm": 45.0}, 17.5 / 256, 0),
+        ("rram_write", {}, 2.0 * 1e-4 * 5e-8 * 10 * 1e12, 0),
+        ("wire", {"length_mm": 3.0, **AT_32}, 8 * 0.1 * 3, 0),
+        ("h_tree", {"side_mm": 4.0, "leaves": 16, **AT_32}, 8 * 0.1 * 3, 0),
+        ("router_isaac", AT_32, 42 / 9.6, 151_000),
+        ("edram_isaac", {"kilobytes": 256, **AT_32}, 2 * 20.7 / 10.24, 4 * 83_000),
+        ("dram", {"kind": "lpddr"}, 64, 0),
+    ],
+)
+def test_models_by_hand(name: str, given: dict, pJ: float, um2: float) -> None:
+    """At the node their numbers are from, so that no scaling enters."""
+    cost = ppa.cost(name, given, {})
+    assert cost.energy_J * 1e12 == pytest.approx(pJ, rel=1e-3)
+    assert cost.area_um2 == pytest.approx(um2, rel=1e-2)
+
+
+@pytest.mark.parametrize(("name", "least"), [("adc_isaac_sar", 1), ("adc_survey", 4), ("adc_flash", 1)])
+def test_bits_outside_a_model_are_refused(name: str, least: int) -> None:
+    with pytest.raises(HardwareError, match=f"{name}: bits = {least - 1} is outside the model's range"):
+        ppa.cost(name, {"bits": least - 1}, {})
+
+
 def test_scaling() -> None:
     assert energy_factor(45, 45) == area_factor(45, 45) == 1
     assert area_factor(45, 22.5) == pytest.approx(0.25)

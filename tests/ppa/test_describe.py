@@ -137,6 +137,22 @@ def test_activity_is_measured_on_the_sample() -> None:
     assert measured.rows[0].energy_aJ["adc"] == full.rows[0].energy_aJ["adc"]
 
 
+def test_ternary_inputs_of_xnor_drive_a_line_of_the_pairs_that_are_not_0() -> None:
+    sim = imcsim.convert(nn.Linear(4, 2), chip("xnor_sram").replace({"inputs.range": 1.0}))
+    (shape,) = ppa.describe(sim, torch.tensor([[0.0, 1.0, -1.0, 0.1]]), activity=True)
+    assert shape.activity == 0.5 * 2 / 4
+    binary = imcsim.convert(nn.Linear(4, 2), chip("xnor_rram"))
+    (shape,) = ppa.describe(binary, torch.zeros(1, 4), activity=True)
+    assert shape.activity == 0.5
+
+
+def test_activity_needs_a_chip_and_an_input_that_fits() -> None:
+    with pytest.raises(InputError, match="the model has none; convert it first"):
+        ppa.describe(small_net(), torch.zeros(1, 3, 8, 8), activity=True)
+    with pytest.raises(InputError, match=r"does not run on an input of shape \(1, 2, 8, 8\).*2 channels"):
+        ppa.describe(small_net(), torch.zeros(1, 2, 8, 8))
+
+
 def test_a_forward_pass_that_looks_at_its_data_is_run_on_the_data() -> None:
     class Looks(nn.Module):
         def __init__(self) -> None:

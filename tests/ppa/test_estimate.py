@@ -1,13 +1,16 @@
 """Networks on chips: totals, time, copies, chips, reloads."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from imcsim import Hardware, ppa
+import imcsim
+from imcsim import Hardware, ppa, presets
 from imcsim.errors import InputError, MappingError
 from imcsim.ppa.allocate import Job, pack, pipeline_latency, replicate
-from tests.ppa.chips import changed, chip, costs
+from tests.ppa.chips import changed, chip, costs, small_net
 
 LAYERS = [
     ppa.LayerShape(
@@ -50,6 +53,123 @@ shapes = st.builds(
 def test_energy_adds_up_exactly(layers: list[ppa.LayerShape], name: str) -> None:
     tables = None if name == "xnor_rram" else costs(name)
     check_sums(ppa.estimate_layers(layers, chip(name), costs=tables))
+
+
+@pytest.mark.parametrize("name", presets.available())
+def test_every_presets_report_of_a_network_adds_up(name: str) -> None:
+    """Energy to the attojoule; area over components, and where weights stay over layers."""
+    report = ppa.estimate(small_net(), torch.zeros(1, 3, 8, 8), chip(name))
+    check_sums(report)
+    assert sum(part.area_mm2 for part in report.components) == pytest.approx(report.area_mm2, rel=1e-12)
+    if report.mode == "pipelined":
+        assert sum(row.area_mm2 for row in report.rows) == pytest.approx(report.area_mm2, rel=1e-12)
+    parts = report.parts()
+    assert parts["energy_J"].sum() == pytest.approx(report.energy_J, rel=1e-12)
+    assert parts["edp_Js"].sum() == pytest.approx(report.edp_Js, rel=1e-12)
+    frame = report.frame()
+    assert list(frame["edp_Js"]) == [row.energy_J * row.time_s for row in report.rows]
+    assert report.programming_J > 0
+    assert report.programming_s > 0
+
+
+def test_operations_by_convention() -> None:
+    """16 x 16 bits: 512 one-bit operations a MAC; two layers of other bits each their own."""
+    few = chip("isaac").replace({"weights.bits": 8, "inputs.bits": 4})
+    layers = [ppa.LayerShape("a", 1, 10, 100), ppa.LayerShape("b", 1, 20, 100, hardware=few)]
+    report = isaac(layers)
+    two, one, bits = report.conventions.values()
+    assert two == report.tops_per_watt == pytest.approx(2e-12 * 3000 / report.energy_J)
+    assert one == two / 2
+    assert bits == pytest.approx(2e-12 * (1000 * 16 * 16 + 2000 * 8 * 4) / report.energy_J)
+    assert all(
+        what in " ".join(str(report).split()) for what in ("1 MAC = 1 operation", "operations of 1 bit")
+    )
+
+
+def test_a_layer_of_fewer_bits_takes_fewer_columns() -> None:
+    """20 outputs: of 16 bits 160 columns and a unit column on each of 2 arrays, of 6 bits 60 and one on 1."""
+    few = chip("isaac").replace({"weights.bits": 6})
+    layers = [ppa.LayerShape("a", 1, 20, 100), ppa.LayerShape("b", 1, 20, 100, hardware=few)]
+    a, b, _ = isaac(layers).rows
+    assert (a.arrays, a.idle_columns, a.weight_bits) == (2, 256 - 162, 16)
+    assert (b.arrays, b.idle_columns, b.weight_bits) == (1, 128 - 61, 6)
+    assert a.utilisation == pytest.approx(162 * 100 / (2 * 128 * 128))
+    frame = isaac(layers).frame()
+    assert list(frame["idle_columns"])[:2] == [94, 67]
+
+
+def test_a_layers_share_of_the_area_is_that_of_its_arrays() -> None:
+    report = isaac([ppa.LayerShape("a", 1, 20, 100)])
+    a, rest = report.rows
+    assert a.area_mm2 == pytest.approx(2 / 16128 * 168 * 0.37227, rel=1e-3)
+    assert rest.area_mm2 == pytest.approx(report.area_mm2 - a.area_mm2)
+
+
+def test_programming_by_hand() -> None:
+    """PipeLayer: 3.91 nJ and 50.88 ns a word line of 128 cells; ISAAC, which says nothing, by the library."""
+    layers = [ppa.LayerShape("a", 1, 16, 128, vectors=3)]
+    pipelayer = ppa.estimate_layers(layers, chip("pipelayer"), costs=changed(costs("pipelayer"), tiles=16))
+    assert (pipelayer.rows[0].arrays, pipelayer.rows[0].copies) == (8, 2)
+    assert pipelayer.programming_J == pytest.approx(2 * 8 * 16 * 128 * 3.91e-9 / 128)
+    assert pipelayer.programming_s == pytest.approx(128 * 50.88e-9)
+    assert "by write_spike, a word line each 5.09e-08 s" in pipelayer.notes[-1]
+    once = isaac(layers, replicate=False)
+    cells = 128 * (128 + 2)
+    assert once.programming_J == pytest.approx(cells * 10 * 2.0 * 1e-4 * 5e-8)
+    assert once.programming_s == pytest.approx(128 * 10 * 5e-8)
+    assert "rram_write (library)" in once.notes[-1]
+
+
+def test_programming_is_write_verifys_where_it_wrote_the_cells() -> None:
+    """One copy's energy times copies; the layer whose arrays take longest, cell by cell, sets the time."""
+    hardware = Hardware.model_validate(
+        {
+            "device": {
+                "card": "epiram",
+                "programming": {"kind": "write_verify", "tolerance": 0.1, "max_pulses": 50},
+            },
+            "weights": {"bits": 4, "cell_bits": 3},
+        }
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    x = torch.zeros(1, 1, 4, 4)
+    sim = imcsim.convert(net, hardware)
+    imcsim.program(sim, seed=0)
+    wrote = imcsim.write_report(sim)
+    report = imcsim.estimate(sim, x)
+    rows = {row.name: row for row in report.rows}
+    assert all(wrote[name].pulses > 0 for name in ("0", "2"))
+    energies = [wrote[name].energy_J * rows[name].copies for name in ("0", "2")]
+    assert report.programming_J == pytest.approx(sum(energies))
+    assert report.programming_s == pytest.approx(
+        max(wrote[name].time_s / rows[name].arrays for name in ("0", "2"))
+    )
+    assert "as write-verify measured it" in report.notes[-1]
+
+
+def test_levels_of_acceleration() -> None:
+    """All weights stay; whole layers in passes; a layer cut over passes."""
+    half = [ppa.LayerShape(f"l{i}", 1, 2000, 8192) for i in range(3)]  # 64 x 126 arrays each
+    assert isaac(half).level == "network"
+    assert isaac(half[:2], when_too_large="reload").level == "network"
+    whole = isaac(half, when_too_large="reload")
+    assert (whole.level, whole.passes) == ("layer", 2)
+    cut = isaac([ppa.LayerShape("l", 1, 2016, 3 * 8192)], when_too_large="reload")
+    assert cut.level == "tensor"
+    assert "(tensor-level acceleration)" in " ".join(cut.notes)
+
+
+def test_a_reload_takes_as_long_as_its_memory_and_its_writes() -> None:
+    """XNOR-SRAM: 512 word lines of 4 ns; weights of a pass at 25.6 GB/s, which is faster."""
+    layers = [ppa.LayerShape("a", 1, 64, 512)]
+    report = ppa.estimate_layers(layers, chip("xnor_sram"))
+    assert (report.passes, report.level) == (2, "tensor")
+    assert report.period_s == pytest.approx(2 * (512 * 4e-9 + 20e-9 + 20e-9))
+    slow = changed(costs("xnor_sram"), write_row_s=1e-12)
+    fast = ppa.estimate_layers(layers, chip("xnor_sram"), costs=slow)
+    assert fast.period_s == pytest.approx(2 * (64 * 256 / 8 / 25.6e9 + 40e-9))
 
 
 def test_energy_adds_up_exactly_over_chips_and_reloads() -> None:

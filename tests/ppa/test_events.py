@@ -93,6 +93,89 @@ def test_xnor_rram_by_hand() -> None:
     }
 
 
+def test_zhu2019_by_hand() -> None:
+    """Seven bits, plus and minus: an output is a column of each of 14 arrays; 8-bit inputs in four pulses."""
+    conv, linear = events_of("zhu2019")
+    # 27 word lines and 20 columns on each of 14 arrays; pairs of arrays are subtracted before 7 conversions.
+    # The 14 lie in two units of 8. Partial sums of 8 + 8 + 5 bits.
+    assert conv == {
+        "array_read": 64 * 14 * 4,
+        "dac": 64 * 27 * 14 * 4,
+        "cell_read": 64 * 27 * (20 * 14) * 4,
+        "sample_hold": 64 * (20 * 7) * 4,
+        "adc": 64 * (20 * 7) * 4,
+        "shift_add": 64 * (20 * 7) * 4,
+        "input_register_byte": (2 + 14) * 64 * 27,
+        "output_register_byte": 2 * 64 * 20 * 21 / 8,
+        "buffer_byte": 64 * 27 + 64 * 20,
+        "bus_byte": 64 * 27 + 64 * 20,
+        "busy": pytest.approx(64 * 4 * 100e-9 * 14),
+        "activation": 64 * 20,
+        "pool": 64 * 20,
+        "link_byte": 3 * 8 * 8,
+    }
+    # 320 word lines are two row blocks (256 + 64): 28 arrays; partial sums of 8 + 8 + 9 bits.
+    assert linear == {
+        "array_read": 2 * 14 * 4,
+        "dac": 320 * 14 * 4,
+        "cell_read": 320 * (10 * 14) * 4,
+        "sample_hold": 2 * (10 * 7) * 4,
+        "adc": 2 * (10 * 7) * 4,
+        "shift_add": 2 * (10 * 7) * 4,
+        "add": 10,
+        "input_register_byte": (2 + 14) * 320,
+        "output_register_byte": 2 * 10 * 2 * 25 / 8,
+        "buffer_byte": 320 + 10,
+        "bus_byte": 320 + 10,
+        "busy": pytest.approx(4 * 100e-9 * 28),
+        "link_byte": 10,
+    }
+
+
+def test_pipelayer_by_hand() -> None:
+    """15 magnitude bits on four cells, plus and minus: eight arrays; 16 spikes, each side counted once.
+
+    Each array is a tile of its own: 32 tiles, four a router, on a square of 3 x 3 routers.
+    """
+    report = ppa.estimate(small_net(), torch.zeros(1, 3, 8, 8), chip("pipelayer"), replicate=False)
+    conv, linear = (dict(row.events) for row in report.rows[:2])
+    assert conv == {
+        "array_read": 64 * 8 * 16,
+        "dac": 64 * 27 * 8 * 16,
+        "cell_read": 64 * 27 * (20 * 8) * 16,
+        "sample_hold": 64 * (20 * 8) * 16,
+        "adc": 64 * (20 * 8),
+        "shift_add": 64 * (20 * 8),
+        "input_register_byte": (8 + 8) * 64 * 27 * 2,
+        "output_register_byte": 2 * 64 * 20 * 37 / 8,
+        "buffer_byte": 8 * 64 * 27 * 2 + 64 * 20 * 2,
+        "bus_byte": 8 * 64 * 27 * 2 + 64 * 20 * 2,
+        "busy": pytest.approx(64 * 16 * 29.31e-9 * 8),
+        "activation": 64 * 20,
+        "pool": 64 * 20,
+        "link_byte": 3 * 8 * 8 * 2,
+        # from router (0, 0) of tiles 0 to 7 to (1, 1) of tiles 8 to 31, to eight tiles, in flits of 4 B
+        "flit_hop": 64 * 20 * 2 / 4 * 8 * 2,
+    }
+    # 320 word lines are three row blocks: 24 arrays.
+    assert linear == {
+        "array_read": 3 * 8 * 16,
+        "dac": 320 * 8 * 16,
+        "cell_read": 320 * (10 * 8) * 16,
+        "sample_hold": 3 * (10 * 8) * 16,
+        "adc": 3 * (10 * 8),
+        "shift_add": 3 * (10 * 8),
+        "add": 10 * 2,
+        "input_register_byte": (8 + 8) * 320 * 2,
+        "output_register_byte": 2 * 10 * 3 * 41 / 8,
+        "buffer_byte": 8 * 320 * 2 + 10 * 2,
+        "bus_byte": 8 * 320 * 2 + 10 * 2,
+        "busy": pytest.approx(16 * 29.31e-9 * 24),
+        "link_byte": 10 * 2,
+        "flit_hop": 26,  # two partial sums of 10 x 41 bits, 102.5 B, one hop
+    }
+
+
 def test_one_conversion_a_16_bit_mac_in_isaac() -> None:
     """A column is converted in each of 16 cycles, 8 columns hold 128 weights: 128 conversions for 128 MACs.
 
