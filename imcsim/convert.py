@@ -112,6 +112,11 @@ def arrays(sim: nn.Module) -> list[tuple[CrossbarLayer, CrossbarArray]]:
     Raises:
         ConversionError: there is none.
     """
+    if not isinstance(sim, nn.Module):
+        raise ConversionError(
+            f"a converted model is wanted, but got {type(sim).__name__}; make one with "
+            "imcsim.convert(model, hardware)"
+        )
     found = [(m, m.array) for m in sim.modules() if isinstance(m, CrossbarLayer)]
     if not found:
         raise ConversionError(
@@ -285,6 +290,8 @@ def _why_digital(module: nn.Module) -> str | None:
         return f"{type(module).__name__} has no crossbar form"
     if parametrize.is_parametrized(module):
         return "its weight is parametrized; remove the parametrization and convert again"
+    if any(p.is_complex() for p in module.parameters(recurse=False) if not is_lazy(p)):
+        return "its weights are complex numbers"
     cls = type(module)
     for method in ("forward", "_conv_forward"):
         if getattr(cls, method, None) is not getattr(base, method, None) and not issubclass(
@@ -305,6 +312,10 @@ def _crossbar(
     if any(is_lazy(p) for p in module.parameters(recurse=False)):
         raise ConversionError(
             f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it"
+        )
+    if any(p.is_meta for p in module.parameters(recurse=False)):
+        raise ConversionError(
+            f"layer {name!r} is on the meta device and has no values; load its weights, then convert it"
         )
     cls = next(crossbar for base, crossbar in CROSSBAR_OF.items() if isinstance(module, base))
     layer: Any = CrossbarLayer.from_float(module, cls)

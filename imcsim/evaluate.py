@@ -81,6 +81,12 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
         raise InputError(
             f"evaluate takes an iterable of (input, label) pairs, but got {type(batches).__name__}"
         )
+    for what, net in (("model", model), ("reference", reference)):
+        if not isinstance(net, nn.Module) and (what == "model" or net is not None):
+            raise InputError(
+                f"evaluate: {what} is a torch.nn.Module, but got {type(net).__name__}; pass a converted or a "
+                "float model"
+            )
     right = n = 0
     signal = noise = 0.0
     with evaluation_mode(model):

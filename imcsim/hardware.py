@@ -480,12 +480,14 @@ def write_atomically(file: Path, data: bytes) -> None:
         data: its bytes.
 
     Raises:
-        FileMissingError: its folder does not exist.
+        FileMissingError: its folder does not exist, or it is a folder itself.
     """
     if not file.parent.is_dir():
         raise FileMissingError(
             f"cannot write {str(file)!r}: the folder {str(file.parent)!r} does not exist; create it first"
         )
+    if file.is_dir():
+        raise FileMissingError(f"cannot write {str(file)!r}: it is a folder; give the path of a file in it")
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

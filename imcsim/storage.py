@@ -129,7 +129,8 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         with torch.no_grad():
             sim.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ConversionError(f"{str(file)!r} belongs to another architecture: {error}") from None
+        said = " ".join(str(error).split())
+        raise ConversionError(f"{str(file)!r} belongs to another architecture: {said:.400}") from None
     for layer, array in arrays(sim):
         array.sync(layer.weight)
     sim.train(model.training)

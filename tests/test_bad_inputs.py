@@ -202,6 +202,22 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda f: GOOD.save(f / "no" / "a.toml"),
         (r"a\.toml", "does not exist", "create it"),
     ),
+    "saving over a folder": (lambda f: GOOD.save(f), ("cannot write", "it is a folder", "path of a file")),
+    "saving a model over a folder": (lambda f: imcsim.save(chip(), f), ("cannot write", "it is a folder")),
+    "loading into another architecture": (
+        lambda f: (
+            imcsim.save(chip(), f / "a.safetensors"),
+            imcsim.load(f / "a.safetensors", nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Linear(48, 4))),
+        ),
+        (r"a\.safetensors' belongs to another architecture", "size mismatch for 0"),
+    ),
+    "measured points that are no text": (
+        lambda f: (
+            (f / "m.csv").write_bytes(b"\x00\xff\n"),
+            imcsim.devices.fit(f / "m.csv", equation="levels"),
+        ),
+        (r"m\.csv' is not a CSV file in UTF-8",),
+    ),
     "saving a model into nowhere": (
         lambda f: imcsim.save(chip(), f / "no" / "a.safetensors"),
         ("does not exist",),
@@ -240,6 +256,14 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         ("'2'", "not finite", "checkpoint"),
     ),
     "infinite weights": (lambda _: imcsim.convert(broken(float("inf")), GOOD), ("'2'", "not finite")),
+    "a model without values": (
+        lambda _: imcsim.convert(nn.Linear(3, 3, device="meta"), GOOD),
+        ("meta device", "load its weights"),
+    ),
+    "complex weights": (
+        lambda _: imcsim.convert(nn.Linear(3, 3, dtype=torch.complex64), GOOD),
+        ("nothing would run on crossbars", "complex numbers"),
+    ),
     "misspelled engine": (
         lambda _: imcsim.convert(net(), GOOD, engine="mat_mul"),
         ("'mat_mul'", "Did you mean 'matmul'"),
@@ -261,6 +285,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "wrong number of channels": (lambda _: chip()(torch.zeros(1, 5, 6, 6)), ("'0'", "2", r"\(1, 5, 6, 6\)")),
     "wrong number of features": (lambda _: chip()[2](torch.zeros(1, 7)), ("'2'", "48", r"\(1, 7\)")),
     "integers": (lambda _: chip()(X.long()), ("'0'", "int64", r"\.float\(\)")),
+    "a sparse tensor": (
+        lambda _: chip()[2](torch.eye(48).to_sparse()),
+        ("'2'", r"sparse_coo", r"\.to_dense\(\)"),
+    ),
     "image smaller than the kernel": (lambda _: chip()(torch.zeros(1, 2, 2, 2)), ("'0'", "2")),
     "transposed convolution whose padding leaves nothing": (
         lambda _: imcsim.convert(nn.ConvTranspose1d(2, 3, 3, padding=4, dilation=2), GOOD)(
@@ -294,6 +322,21 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "unknown criterion": (
         lambda _: imcsim.calibrate(chip(), [X], criterion="mean"),
         ("'mean'", "'mse'", "'percentile'"),
+    ),
+    "percentile in words": (
+        lambda _: imcsim.calibrate(chip(), [X], percentile="all"),
+        ("percentile = 'all'", "at most 100"),
+    ),
+    "calibrating on integers": (lambda _: imcsim.calibrate(chip(), [X.long()]), ("'0'", r"\.float\(\)")),
+    "a forward that is no function": (
+        lambda _: imcsim.calibrate(chip(), [X], forward=3),
+        ("forward = 3", "lambda net, batch"),
+    ),
+    "no model": (lambda _: imcsim.program(None), ("NoneType", r"imcsim\.convert")),
+    "evaluating no model": (lambda _: imcsim.evaluate(None, [(X, X)]), ("model", "NoneType")),
+    "a reference that is no model": (
+        lambda _: imcsim.evaluate(chip(), [(X, X)], reference=3),
+        ("reference", "int"),
     ),
     "percentile above 100": (
         lambda _: imcsim.calibrate(chip(), [X], criterion="percentile", percentile=101),

@@ -257,6 +257,20 @@ class CrossbarLayer(nn.Module):
             out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(out).to(out.dtype))
         return out
 
+    def check_kind(self, x: Tensor) -> None:
+        """Raise InputError where x is not a dense floating-point tensor."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(
+                f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it "
+                "with .float()"
+            )
+        if x.layout != torch.strided:
+            raise InputError(
+                f"layer {self.array.name!r} takes a dense tensor, but got {x.layout}; convert it with "
+                ".to_dense()"
+            )
+
     def chip_forward(self, x: Tensor) -> Tensor:
         """`forward` of every crossbar layer: outside autocast, in the weight's dtype, differentiable.
 
@@ -265,12 +279,7 @@ class CrossbarLayer(nn.Module):
         Raises:
             InputError: x is not a floating-point tensor.
         """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(
-                f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it "
-                "with .float()"
-            )
+        self.check_kind(x)
         device_type = x.device.type
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
@@ -315,6 +324,7 @@ class CrossbarLayer(nn.Module):
 
         Shapes: x (batch, ...); returns (batch, outputs, ...).
         """
+        self.check_kind(x)
         array = self.array
         if array.method is None or x.is_meta:
             return float_forward()
