@@ -6,7 +6,7 @@ from imcsim import circuits, devices, ppa, quant, sweep, train, zoo
 from imcsim.calibrate import calibrate
 from imcsim.convert import convert
 from imcsim.diagnose import diagnose
-from imcsim.errors import ImcsimError
+from imcsim.errors import CalibrationError, ImcsimError
 from imcsim.evaluate import evaluate
 from imcsim.handover import export_arrays, import_arrays
 from imcsim.hardware import Hardware
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 Hardware.peak = ppa.peak  # type: ignore[attr-defined]  # bound here: a description must not import what costs it
 
 __all__ = [
+    "CalibrationError",
     "Hardware",
     "ImcsimError",
     "age",

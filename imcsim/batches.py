@@ -80,9 +80,10 @@ def iterate(batches: Iterable[Any], what: str) -> list[Any]:
             "pass [tensor]"
         )
     try:
-        return list(batches)
+        each = iter(batches)
     except TypeError:
         raise InputError(f"{what} takes an iterable of batches, but got {type(batches).__name__}") from None
+    return list(each)
 
 
 def to_model(model: nn.Module, x: Tensor) -> Tensor:

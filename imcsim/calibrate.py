@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from imcsim.batches import Forward, batch_input, evaluation_mode, iterate, to_model
 from imcsim.convert import arrays
-from imcsim.errors import CalibrationError
+from imcsim.errors import CalibrationError, InputError
 from imcsim.nn.array import CrossbarArray
 from imcsim.nn.currents import Currents
 from imcsim.nn.norm import ideal_norms
@@ -54,7 +55,7 @@ def calibrate(
     """
     if criterion not in ("mse", "percentile"):
         raise CalibrationError(f"criterion = {criterion!r} is not one of 'mse', 'percentile'")
-    if not 0 < percentile <= 100:
+    if not isinstance(percentile, Real) or not 0 < percentile <= 100:
         raise CalibrationError(f"percentile = {percentile!r} is not above 0 and at most 100")
     layers = arrays(sim)
     held = _held(batches, forward, "calibrate")
@@ -92,6 +93,11 @@ def measure_conversions(sim: nn.Module, batches: Iterable[Any], forward: Forward
 
 
 def _held(batches: Iterable[Any], forward: Forward | None, what: str) -> list[Any]:
+    if forward is not None and not callable(forward):
+        raise InputError(
+            f"{what}: forward = {forward!r:.60} is not a function; give one such as lambda net, batch: "
+            "net(batch)"
+        )
     held = iterate(batches, what)
     if not held:
         raise CalibrationError(f"{what} got no batches; give at least one, a few hundred samples are usual")

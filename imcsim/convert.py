@@ -70,8 +70,13 @@ def convert(
         sim = fold(sim)
     digital: dict[str, str] = {}
     replaced: dict[int, nn.Module] = {}
+    called = _all_names(sim)
     for name, module in list(_candidates(sim)):
-        own = {key: _chip_for({name, join(name, key)}, chips) for key in _matrix_keys(module)}
+        keys = {
+            key: {part for alias in called[module] for part in (alias, join(alias, key))}
+            for key in _matrix_keys(module)
+        }
+        own = {key: _chip_for(names, chips) for key, names in keys.items()}
         chosen = {key: chip for key, (chip, _) in own.items() if chip is not None}
         without = {join(name, key): why for key, (_, why) in own.items() if why is not None}
         reason = _why_digital(module) if chosen else next(iter(without.values()))
@@ -79,7 +84,7 @@ def convert(
             digital[name] = reason
             continue
         digital.update(without)
-        trained = {key: _last_match({name, join(name, key)}, methods) for key in chosen}
+        trained = {key: _last_match(keys[key], methods) for key in chosen}
         replaced[id(module)] = _crossbar(module, chosen, trained, name, engine)
     sim = _swap(sim, replaced)
     _leave_fast_paths(sim)
@@ -107,6 +112,11 @@ def arrays(sim: nn.Module) -> list[tuple[CrossbarLayer, CrossbarArray]]:
     Raises:
         ConversionError: there is none.
     """
+    if not isinstance(sim, nn.Module):
+        raise ConversionError(
+            f"a converted model is wanted, but got {type(sim).__name__}; make one with "
+            "imcsim.convert(model, hardware)"
+        )
     found = [(m, m.array) for m in sim.modules() if isinstance(m, CrossbarLayer)]
     if not found:
         raise ConversionError(
@@ -193,6 +203,14 @@ def _by_pattern(model: nn.Module, hardware: Hardware | HardwareMap) -> HardwareM
     return hardware
 
 
+def _all_names(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """Every name of each module; a shared one has several."""
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
+
+
 def _names(model: nn.Module) -> tuple[list[str], list[str]]:
     """Names that patterns may match: of all modules and matrices, and of those that can go on arrays."""
     every = list(model.named_modules(remove_duplicate=False))
@@ -272,6 +290,8 @@ def _why_digital(module: nn.Module) -> str | None:
         return f"{type(module).__name__} has no crossbar form"
     if parametrize.is_parametrized(module):
         return "its weight is parametrized; remove the parametrization and convert again"
+    if any(p.is_complex() for p in module.parameters(recurse=False) if not is_lazy(p)):
+        return "its weights are complex numbers"
     cls = type(module)
     for method in ("forward", "_conv_forward"):
         if getattr(cls, method, None) is not getattr(base, method, None) and not issubclass(
@@ -293,6 +313,10 @@ def _crossbar(
         raise ConversionError(
             f"layer {name!r} is lazy and has no shape yet; run one batch through the model, then convert it"
         )
+    if any(p.is_meta for p in module.parameters(recurse=False)):
+        raise ConversionError(
+            f"layer {name!r} is on the meta device and has no values; load its weights, then convert it"
+        )
     cls = next(crossbar for base, crossbar in CROSSBAR_OF.items() if isinstance(module, base))
     layer: Any = CrossbarLayer.from_float(module, cls)
     if isinstance(layer, CrossbarMatrices):
@@ -312,7 +336,9 @@ def _place_quantizers(array: CrossbarArray, weight: Tensor) -> None:
     for module in array.children():
         module.to(weight.device, wide)
     with torch.no_grad():
-        array.weight_quantizer.start(array.weight_matrix(weight.detach()))
+        matrix = array.weight_matrix(weight.detach())
+        array.weight_quantizer.start(matrix)
+        array.input_quantizer.start(matrix)
 
 
 def _swap(model: nn.Module, replaced: dict[int, nn.Module]) -> nn.Module:

@@ -71,7 +71,7 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
         The accuracy with n and a 95 % interval, and the SQNR.
 
     Raises:
-        InputError: no batches, or batches that are not pairs of tensors.
+        InputError: no batches, batches that are not pairs of tensors, or a model that does not give logits.
     """
     if isinstance(batches, Tensor):
         raise InputError(
@@ -81,17 +81,28 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
         raise InputError(
             f"evaluate takes an iterable of (input, label) pairs, but got {type(batches).__name__}"
         )
+    for what, net in (("model", model), ("reference", reference)):
+        if not isinstance(net, nn.Module) and (what == "model" or net is not None):
+            raise InputError(
+                f"evaluate: {what} is a torch.nn.Module, but got {type(net).__name__}; pass a converted or a "
+                "float model"
+            )
     right = n = 0
     signal = noise = 0.0
     with evaluation_mode(model):
         for batch in progress(batches, "evaluating"):
             x, y = batch_pair(batch)
-            logits = model(to_model(model, x))
+            logits = _logits(model(to_model(model, x)), len(y))
             right += int((logits.argmax(-1) == y.to(logits.device)).sum())
             n += len(y)
             if reference is not None:
                 with evaluation_mode(reference):
-                    want = reference(to_model(reference, x)).double().to(logits.device)
+                    want = _logits(reference(to_model(reference, x)), len(y)).double().to(logits.device)
+                if want.shape != logits.shape:
+                    raise InputError(
+                        f"evaluate compares logits of one shape, but the model gave {tuple(logits.shape)} "
+                        f"and the reference {tuple(want.shape)}; give a reference with the same classes"
+                    )
                 signal += float(want.square().sum())
                 noise += float((want - logits.double()).square().sum())
     if n == 0:
@@ -102,6 +113,17 @@ def evaluate(model: nn.Module, batches: Iterable[Any], reference: nn.Module | No
     return Evaluation(
         right / n, n, wilson_interval(right, n), None if reference is None else decibels(signal, noise)
     )
+
+
+def _logits(out: Any, samples: int) -> Tensor:
+    """What a classifier gave, checked. Shapes: returns (samples, classes)."""
+    if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != samples:
+        got = f"a tensor of {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
+        raise InputError(
+            f"evaluate needs a model that gives logits (batch, classes), here ({samples}, classes), but got "
+            f"{got}; wrap the model in one that returns its logits alone"
+        )
+    return out
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:

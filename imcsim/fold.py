@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from imcsim.errors import ConversionError
+from imcsim.errors import ConversionError, InputError
 from imcsim.nn import AnalogNorm, CrossbarLayer, CrossbarMatrices
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -19,8 +19,27 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 class FoldedBatchNorm(nn.Identity):
     """Where a BatchNorm was before it was folded into the layer before it.
 
-    Refuses checkpoints of the unfolded model.
+    Refuses checkpoints of the unfolded model, and tensors whose second dimension is not the layer's outputs:
+    a linear layer's outputs are the last dimension, of (batch, positions, features) BatchNorm1d takes the
+    positions.
+
+    Args:
+        dims: dimensions of a batch of the layer's outputs.
     """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The tensor as it is."""
+        if input.dim() != self.dims:
+            raise InputError(
+                f"a BatchNorm that was folded (fold_batchnorm=True) got a tensor of {tuple(input.shape)}, "
+                "whose second dimension is not the outputs of the layer before it; convert with "
+                "fold_batchnorm=False"
+            )
+        return input
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         stale = sorted(key for key in state_dict if key.startswith(prefix))
@@ -60,7 +79,8 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
         layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
         if isinstance(layer, _LAYERS) and norm.running_mean is not None:
             _fold_pair(layer, norm)
-            model.set_submodule(norm_name, FoldedBatchNorm())
+            dims = 2 if isinstance(layer, nn.Linear) else layer.weight.dim()
+            model.set_submodule(norm_name, FoldedBatchNorm(dims))
     return model
 
 
@@ -96,7 +116,9 @@ class LayerTracer(fx.Tracer):
 
 
 def norm_pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
-    """Modules that a BatchNorm directly follows, both called once and nothing else using what is between.
+    """Modules that a BatchNorm of their outputs directly follows.
+
+    Both are called once and nothing else uses what is between.
 
     Args:
         model: the model.
@@ -116,6 +138,10 @@ def norm_pairs(model: nn.Module, graph: fx.Graph) -> list[tuple[str, str]]:
         source = node.args[0]
         norm = model.get_submodule(str(node.target))
         if not isinstance(norm, _NORMS) or source.op != "call_module" or len(source.users) > 1:
+            continue
+        layer = model.get_submodule(str(source.target))
+        outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
+        if outputs != norm.num_features:  # it normalises another dimension
             continue
         if calls[str(node.target)] == 1 and calls[str(source.target)] == 1:
             pairs.append((str(source.target), str(node.target)))

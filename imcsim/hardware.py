@@ -53,6 +53,13 @@ class Array(Table):
     rows_active: int | None = Field(None, ge=1, description="word lines driven at a time; without it all")
     input_mode: Literal["voltage", "gate"] = "voltage"
     readout: Literal["current", "charge", "divider", "digital"] = "current"
+    accumulator_bits: int | None = Field(
+        None,
+        ge=2,
+        le=48,
+        description="of readout = 'digital': width of the register, sign included, that adds one read after "
+        "the other and saturates; without it sums are exact",
+    )
     word_line_ohm: float = Field(0.0, ge=0, description="resistance of one wire segment")
     bit_line_ohm: float = Field(0.0, ge=0)
     column_clamp: float | None = Field(
@@ -352,6 +359,12 @@ class Hardware(Table):
 
     def _check_readout(self) -> None:
         array, inputs = self.array, self.inputs
+        if array.accumulator_bits is not None and array.readout != "digital":
+            raise ValueError(
+                f"array.accumulator_bits = {array.accumulator_bits} is for digital sums, but array.readout = "
+                f"{array.readout!r} has converters, whose codes are added exactly; leave it out, or set "
+                "array.readout = 'digital'"
+            )
         if array.readout in ("digital", "divider"):
             for name, on in (
                 ("array.column_clamp", array.column_clamp is not None),
@@ -467,12 +480,14 @@ def write_atomically(file: Path, data: bytes) -> None:
         data: its bytes.
 
     Raises:
-        FileMissingError: its folder does not exist.
+        FileMissingError: its folder does not exist, or it is a folder itself.
     """
     if not file.parent.is_dir():
         raise FileMissingError(
             f"cannot write {str(file)!r}: the folder {str(file.parent)!r} does not exist; create it first"
         )
+    if file.is_dir():
+        raise FileMissingError(f"cannot write {str(file)!r}: it is a folder; give the path of a file in it")
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

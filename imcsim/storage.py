@@ -55,6 +55,7 @@ def save(sim: nn.Module, path: str | os.PathLike[str]) -> None:
             names[id(layer)]: {
                 "seed": array.seed,
                 "seconds": array.seconds,
+                "compensation": array.compensation,
                 "read_seed": array.read_seed,
                 "samples_read": array.samples_read,
                 "by_user": array.programmed_by_user,
@@ -122,12 +123,14 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             state["seconds"],
             state["by_user"],
         )
+        array.compensation = state["compensation"]
         array.read_seed, array.samples_read = state["read_seed"], state["samples_read"]
     try:
         with torch.no_grad():
             sim.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ConversionError(f"{str(file)!r} belongs to another architecture: {error}") from None
+        said = " ".join(str(error).split())
+        raise ConversionError(f"{str(file)!r} belongs to another architecture: {said:.400}") from None
     for layer, array in arrays(sim):
         array.sync(layer.weight)
     sim.train(model.training)

@@ -36,6 +36,7 @@ class LayerSummary:
         engine: what computes it.
         reason: why that engine, or why the layer is digital.
         effects: device effects that are on.
+        method: the training method that makes its quantizers; empty: the hardware's own.
         warnings: what a user should know.
     """
 
@@ -50,6 +51,7 @@ class LayerSummary:
     reason: str = ""
     effects: str = ""
     warnings: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Summary:
         ):
             table.add_column(column, overflow="fold")
         for row in self.rows:
-            notes = "; ".join(part for part in (row.reason, row.effects, row.warnings) if part)
+            trained = f"quantized by {row.method}" if row.method else ""
+            notes = "; ".join(part for part in (row.reason, trained, row.effects, row.warnings) if part)
             used = f"{100 * row.utilisation:.0f} %" if row.arrays else ""
             idle = str(row.idle_columns) if row.arrays else ""
             table.add_row(
@@ -153,6 +156,7 @@ def _row(name: str, kind: str, layer: CrossbarLayer) -> LayerSummary:
         reason=reason,
         effects=", ".join([*array.device_model.effects(), *_circuit_effects(array)]),
         warnings="; ".join([*array.device_model.notes(), *_range_warnings(hardware)]),
+        method="" if array.method is None else str(array.method),
     )
 
 
@@ -187,6 +191,8 @@ def _circuit_effects(array: CrossbarArray) -> list[str]:
             out.append("gate inputs (approximated by the map at half the word lines on)")
     if chip.readout != "current":
         out.append(f"{chip.readout} readout")
+    if chip.accumulator_bits is not None:
+        out.append(f"sums saturate at {chip.accumulator_bits} bits")
     out += periphery_effects(array.hardware)
     out += _mitigation_effects(array.hardware)
     if array.seconds:

@@ -11,9 +11,10 @@ from torch import Tensor, fx, nn
 
 from imcsim.errors import ConversionError
 from imcsim.nn import CrossbarLayer
+from imcsim.quant.strategies import AlternatingPad2d
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_MODULES = (nn.Hardtanh, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
+_MODULES = (nn.Hardtanh, nn.Tanh, nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, AlternatingPad2d)
 _POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _FUNCTIONS = {F.hardtanh, torch.tanh, torch.flatten, F.max_pool1d, F.max_pool2d, F.max_pool3d, F.dropout}
 _METHODS = {"flatten", "view", "reshape", "tanh", "contiguous"}
@@ -58,8 +59,9 @@ def fold_thresholds(sim: nn.Module) -> nn.Module:
 
     ``gamma (x - mean) / sqrt(var + eps) + beta > 0`` is ``sign(gamma) (x - t) > 0`` with ``t = mean - beta
     sqrt(var + eps) / gamma``. A BatchNorm is folded where everything that its result reaches is an input of
-    one bit (`inputs.bits = 1`), through nothing but what keeps signs: hardtanh, tanh, max-pooling,
-    flattening. The result is 1 or -1, never 0 (1 or 0 where the inputs are unsigned).
+    one bit (`inputs.bits = 1`, not planes of several), through nothing but what keeps signs: hardtanh, tanh,
+    max-pooling, flattening, `imcsim.quant.AlternatingPad2d`. The result is 1 or -1, never 0 (1 or 0 where the
+    inputs are unsigned).
 
     Args:
         sim: converted, in eval mode, traceable by torch.fx. Set ``inputs.range = 1.0`` on its chips, or
@@ -126,13 +128,18 @@ def _reached(sim: nn.Module, node: fx.Node) -> set[float | None]:
     found: set[float | None] = set()
     for user in node.users:
         module = sim.get_submodule(str(user.target)) if user.op == "call_module" else None
-        if isinstance(module, CrossbarLayer) and module.array.hardware.inputs.bits == 1:
+        if isinstance(module, CrossbarLayer) and _one_bit(module):
             found.add(-1.0 if module.array.signed else 0.0)
         elif isinstance(module, (*_MODULES, *_POOLS)) or _keeps_signs(user):
             found |= _reached(sim, user)
         else:
             found.add(None)
     return found or {None}
+
+
+def _one_bit(layer: CrossbarLayer) -> bool:
+    """Whether a layer sees the sign of its input and no more; planes of bits together are more."""
+    return layer.array.hardware.inputs.bits == 1 and not layer.array.input_quantizer.planes
 
 
 def _keeps_signs(node: fx.Node) -> bool:

@@ -7,13 +7,13 @@ Each text names the field (or the layer, the file), the value that was given, wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import imcsim
 from imcsim import quant
@@ -202,6 +202,22 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda f: GOOD.save(f / "no" / "a.toml"),
         (r"a\.toml", "does not exist", "create it"),
     ),
+    "saving over a folder": (lambda f: GOOD.save(f), ("cannot write", "it is a folder", "path of a file")),
+    "saving a model over a folder": (lambda f: imcsim.save(chip(), f), ("cannot write", "it is a folder")),
+    "loading into another architecture": (
+        lambda f: (
+            imcsim.save(chip(), f / "a.safetensors"),
+            imcsim.load(f / "a.safetensors", nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Linear(48, 4))),
+        ),
+        (r"a\.safetensors' belongs to another architecture", "size mismatch for 0"),
+    ),
+    "measured points that are no text": (
+        lambda f: (
+            (f / "m.csv").write_bytes(b"\x00\xff\n"),
+            imcsim.devices.fit(f / "m.csv", equation="levels"),
+        ),
+        (r"m\.csv' is not a CSV file in UTF-8",),
+    ),
     "saving a model into nowhere": (
         lambda f: imcsim.save(chip(), f / "no" / "a.safetensors"),
         ("does not exist",),
@@ -240,6 +256,14 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         ("'2'", "not finite", "checkpoint"),
     ),
     "infinite weights": (lambda _: imcsim.convert(broken(float("inf")), GOOD), ("'2'", "not finite")),
+    "a model without values": (
+        lambda _: imcsim.convert(nn.Linear(3, 3, device="meta"), GOOD),
+        ("meta device", "load its weights"),
+    ),
+    "complex weights": (
+        lambda _: imcsim.convert(nn.Linear(3, 3, dtype=torch.complex64), GOOD),
+        ("nothing would run on crossbars", "complex numbers"),
+    ),
     "misspelled engine": (
         lambda _: imcsim.convert(net(), GOOD, engine="mat_mul"),
         ("'mat_mul'", "Did you mean 'matmul'"),
@@ -261,7 +285,17 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "wrong number of channels": (lambda _: chip()(torch.zeros(1, 5, 6, 6)), ("'0'", "2", r"\(1, 5, 6, 6\)")),
     "wrong number of features": (lambda _: chip()[2](torch.zeros(1, 7)), ("'2'", "48", r"\(1, 7\)")),
     "integers": (lambda _: chip()(X.long()), ("'0'", "int64", r"\.float\(\)")),
+    "a sparse tensor": (
+        lambda _: chip()[2](torch.eye(48).to_sparse()),
+        ("'2'", r"sparse_coo", r"\.to_dense\(\)"),
+    ),
     "image smaller than the kernel": (lambda _: chip()(torch.zeros(1, 2, 2, 2)), ("'0'", "2")),
+    "transposed convolution whose padding leaves nothing": (
+        lambda _: imcsim.convert(nn.ConvTranspose1d(2, 3, 3, padding=4, dilation=2), GOOD)(
+            torch.ones(1, 2, 4)
+        ),
+        ("would give 0 samples", r"\(1, 2, 4\)", r"padding = \(4,\)", "use a larger input or less padding"),
+    ),
     "not calibrated": (
         lambda _: chip({"inputs.range": "calibrated"})(X),
         ("'0'", "calibrate", 'range = "dynamic"'),
@@ -289,6 +323,21 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         lambda _: imcsim.calibrate(chip(), [X], criterion="mean"),
         ("'mean'", "'mse'", "'percentile'"),
     ),
+    "percentile in words": (
+        lambda _: imcsim.calibrate(chip(), [X], percentile="all"),
+        ("percentile = 'all'", "at most 100"),
+    ),
+    "calibrating on integers": (lambda _: imcsim.calibrate(chip(), [X.long()]), ("'0'", r"\.float\(\)")),
+    "a forward that is no function": (
+        lambda _: imcsim.calibrate(chip(), [X], forward=3),
+        ("forward = 3", "lambda net, batch"),
+    ),
+    "no model": (lambda _: imcsim.program(None), ("NoneType", r"imcsim\.convert")),
+    "evaluating no model": (lambda _: imcsim.evaluate(None, [(X, X)]), ("model", "NoneType")),
+    "a reference that is no model": (
+        lambda _: imcsim.evaluate(chip(), [(X, X)], reference=3),
+        ("reference", "int"),
+    ),
     "percentile above 100": (
         lambda _: imcsim.calibrate(chip(), [X], criterion="percentile", percentile=101),
         ("percentile = 101", "at most 100"),
@@ -305,6 +354,22 @@ CASES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
     "labels of another length": (
         lambda _: imcsim.evaluate(chip(), [(X, torch.zeros(3, dtype=torch.long))]),
         (r"\(1, 2, 6, 6\)", r"\(3,\)"),
+    ),
+    "a model without logits": (
+        lambda _: imcsim.evaluate(nn.Flatten(0), [(X, torch.zeros(len(X), dtype=torch.long))]),
+        (r"logits \(batch, classes\)", r"tensor of \(\d+,\)", "wrap the model"),
+    ),
+    "a model that gives logits by position": (
+        lambda _: imcsim.evaluate(nn.Flatten(2), [(X, torch.zeros(len(X), dtype=torch.long))]),
+        (r"logits \(batch, classes\)", "tensor of", "wrap the model"),
+    ),
+    "a reference with other classes": (
+        lambda _: imcsim.evaluate(
+            net(),
+            [(X, torch.zeros(len(X), dtype=torch.long))],
+            reference=nn.Flatten(),
+        ),
+        ("logits of one shape", "same classes"),
     ),
     "evaluating on a number": (lambda _: imcsim.evaluate(chip(), 5), ("int", "pairs")),
 }
@@ -365,3 +430,12 @@ def test_errors_of_the_users_own_code_pass_through() -> None:
 
     with pytest.raises(KeyError, match="mine"):
         imcsim.calibrate(chip(), [X], forward=forward)
+
+
+def test_a_type_error_in_the_users_generator_passes_through() -> None:
+    def broken_batches() -> Iterator[Tensor]:
+        yield X
+        raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="mine"):
+        imcsim.calibrate(chip(), broken_batches())

@@ -11,6 +11,7 @@ import pytest
 import imcsim
 from imcsim import presets
 from imcsim.results import between_markers, read_record
+from imcsim.survey import survey_chips
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -63,3 +64,13 @@ def test_the_survey_is_drawn_and_its_page_says_what_the_data_say(script, tmp_pat
     page = (DOCS / "survey.md").read_text(encoding="utf-8")
     assert between_markers(page, "corrections") == script.corrections()
     assert between_markers(page, "designs") == script.designs()
+
+
+@pytest.mark.parametrize("script", ["survey_accuracy"], indirect=True)
+def test_the_page_of_the_survey_says_what_the_accuracy_record_says(script) -> None:
+    record = read_record(DOCS / "results" / "survey_accuracy.json")
+    page = (DOCS / "survey.md").read_text(encoding="utf-8")
+    for marker, table in script.tables(record).items():
+        assert between_markers(page, marker) == table
+    assert {row["key"] for row in record.rows if not row["trained"]} == set(survey_chips())
+    assert {row["key"] for row in record.rows if row["trained"]} == {key for key, *_ in script.TRAINED}

@@ -48,6 +48,25 @@ def test_by_name_the_last_match_wins() -> None:
     assert chips(imcsim.convert(net(), {"layer1.[02]": A})) == {"layer1.0": 16, "layer1.2": 16}
 
 
+def test_a_shared_layer_answers_to_all_its_names() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+            self.second = self.first
+            self.last = nn.Linear(4, 2)
+
+    hardware = imcsim.Hardware()
+    sim = imcsim.convert(Shared(), {"*": hardware, "second": None})
+    assert type(sim.first) is nn.Linear
+    assert sim.first is sim.second
+    assert "kept digital by the caller" in str(imcsim.summary(sim))
+    wide = hardware.replace({"array.rows": 256})
+    sim = imcsim.convert(Shared(), {"*": hardware, "second": wide})
+    assert sim.first.array.hardware == wide
+    assert sim.last.array.hardware == hardware
+
+
 def test_what_no_pattern_names_is_listed() -> None:
     sim = imcsim.convert(net(), {"layer1.0": A})
     reasons = {row.name: (row.became, row.reason) for row in imcsim.summary(sim).rows}

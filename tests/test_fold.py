@@ -44,6 +44,24 @@ def test_the_folded_model_computes_the_same(case: LayerCase, affine: bool) -> No
     assert not [key for key in folded.state_dict() if key.startswith("1.")]
 
 
+def test_a_norm_over_positions_is_not_taken_for_one_over_features() -> None:
+    """BatchNorm1d on (batch, positions, features) normalises positions, not a linear layer's outputs."""
+    torch.manual_seed(0)
+    apart = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(5))
+    apart(torch.randn(8, 5, 6) * 2 + 1)
+    x = torch.randn(3, 5, 6)
+    want = apart.eval()(x)
+    folded = fold_batchnorm(apart)
+    assert isinstance(folded[1], nn.BatchNorm1d)
+    assert torch.equal(folded(x), want)
+
+    alike = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4)).eval()  # foldable, but not for sequences
+    folded = fold_batchnorm(alike)
+    assert folded(torch.randn(3, 6)).shape == (3, 4)
+    with pytest.raises(ImcsimError, match=r"\(3, 4, 4\).*fold_batchnorm=False"):
+        folded(torch.randn(3, 4, 6))
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

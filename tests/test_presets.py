@@ -114,6 +114,9 @@ def test_presets_that_extend_another_differ_only_where_they_say(tmp_path: Path) 
     own = tmp_path / "mine.toml"
     own.write_text('extends = "isaac"\n[adc]\nbits = 6\n')
     assert imcsim.load_hardware(own) == base.replace({"adc.bits": 6})
+    same_name = tmp_path / "isaac.toml"  # one's own version of a preset
+    same_name.write_text(own.read_text())
+    assert imcsim.load_hardware(same_name) == imcsim.load_hardware(own)
     own.write_text('extends = "isac"\n')
     with pytest.raises(HardwareError, match=r"mine\.toml.*extends = 'isac' is not another preset.*'isaac'"):
         imcsim.load_hardware(own)

@@ -81,6 +81,29 @@ def test_round_trip_without_programming_again(
     assert torch.equal(back(X), sim(X))
 
 
+@pytest.mark.parametrize("seed", [2**53 + 1, -3])
+def test_compensation_and_any_seed_come_back(tmp_path: Path, seed: int) -> None:
+    sim = imcsim.convert(trained(), CHIPS)
+    imcsim.calibrate(sim, [X])
+    imcsim.program(sim, seed=seed)
+    imcsim.age(sim, seconds=1e6, compensation="global")
+    imcsim.save(sim, tmp_path / "a.safetensors")
+    loaded = imcsim.load(tmp_path / "a.safetensors", trained())
+    by_state = imcsim.convert(trained(), CHIPS)
+    by_state.load_state_dict(sim.state_dict(), strict=True)
+    by_state = by_state.eval()
+    for flip in (False, True):
+        outputs = []
+        for model in (sim, loaded, by_state):
+            if flip:  # arrays are programmed again, with their seed
+                with torch.no_grad():
+                    model.conv1.weight.neg_()
+            imcsim.seed_reads(model, 0)
+            outputs.append(model(X))
+        assert torch.equal(outputs[1], outputs[0])
+        assert torch.equal(outputs[2], outputs[0])
+
+
 def test_engine_and_modes_come_back(tmp_path: Path) -> None:
     sim = imcsim.convert(trained(), imcsim.Hardware(inputs={"range": "dynamic"}), engine="reference")
     imcsim.save(sim, tmp_path / "a.safetensors")
@@ -212,6 +235,35 @@ class TestStateDict:
             a = getattr(got, name).array.cells
             assert a.keys() == b.keys()
             assert all(torch.equal(a[key], b[key]) for key in a)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"weights.cell_bits": [4, 3]},
+            {"weights.cell_bits": 7},
+            {"weights.encoding": "twos_complement"},
+            {"weights.scale": "per_channel"},
+            {"device.on_off_ratio": 20.0},
+            {"device.programming": {"kind": "none"}},
+        ],
+    )
+    def test_arrays_of_another_chip_are_dropped(self, change: dict[str, object]) -> None:
+        sim = imcsim.convert(trained(), BINARY)
+        imcsim.program(sim, seed=3)
+        other = BINARY.replace(change)
+        want = imcsim.convert(trained(), other)
+        imcsim.program(want, seed=3)
+        got = imcsim.convert(trained(), other)
+        got.load_state_dict(sim.state_dict(), strict=True)
+        assert torch.equal(got(X), want(X))
+
+    def test_arrays_do_not_depend_on_converters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        sim = imcsim.convert(trained(), BINARY)
+        imcsim.program(sim, seed=3)
+        fresh = imcsim.convert(trained(), BINARY.replace({"adc.bits": 5}))
+        fresh.load_state_dict(sim.state_dict(), strict=True)
+        no_programming(monkeypatch)
+        fresh(X)
 
     def test_no_stale_arrays_after_a_float_checkpoint(self) -> None:
         """A defect of other simulators: after load_state_dict the arrays still hold the old weights."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 import imcsim
 from imcsim.errors import ConversionError, FileMissingError, HardwareError
-from imcsim.quant import Span
-from imcsim.quant.methods.quest import QUEST, Log2Input
+from imcsim.quant import QUEST, Log2Input, Span, count_gates
 from imcsim.survey import survey_chip, survey_chips, survey_points
 from imcsim.survey.table import NUMBERS, TEXT
 
@@ -119,14 +120,14 @@ def test_a_design_computes_its_integers_exactly(key: str) -> None:
 @pytest.mark.parametrize("key", survey_chips())
 def test_a_design_runs_a_network(key: str) -> None:
     chip = survey_chip(key)
-    sim = imcsim.convert(network(), chip.hardware, qat=chip.qat)
+    sim = imcsim.convert(network(), chip.hardware, qat=chip.qat, fold_batchnorm=chip.fold_batchnorm)
     x = torch.randn(6, 2, 6, 6, generator=torch.Generator().manual_seed(3))
     imcsim.calibrate(sim, [x])
     assert sim(x).isfinite().all()
     assert imcsim.estimate(sim, x).energy_J > 0
 
 
-@pytest.mark.parametrize("key", [*OTHERS, "quest 3", "quest 2"])
+@pytest.mark.parametrize("key", [*(k for k in OTHERS if k != "fracbnn"), "quest 3", "quest 2"])
 def test_other_formats_multiply_their_numbers_exactly(key: str) -> None:
     """The product of the quantizers' values, in float64, where every sum is exact."""
     name, _, bits = key.partition(" ")
@@ -152,6 +153,72 @@ def test_quest_numbers_are_powers_of_two() -> None:
         QUEST(bits=1)
 
 
+def test_fracbnn_gates_the_second_bit_by_channel() -> None:
+    """Two exact counts of bits, the second where the first is above the channel's gate."""
+    chip = survey_chip("FracBNN")
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        conv = nn.Conv2d(4, 6, 3, padding=1, bias=False, dtype=torch.float64)
+        x = torch.randn(5, 4, 7, 7, dtype=torch.float64)
+    sim = imcsim.convert(conv, chip.hardware, qat=chip.qat).requires_grad_(False)
+    gates = torch.linspace(-0.3, 0.3, 6, dtype=torch.float64)
+    sim.array.input_quantizer.threshold.copy_(gates.view(1, 6, 1))
+    first = torch.where(x > 0, 1.0, -1.0).double()
+    second = torch.where(x - first * 2 / 3 > 0, 1.0, -1.0).double()
+    signs = torch.where(conv.weight > 0, 1.0, -1.0).double()
+    scale = conv.weight.abs().mean((1, 2, 3)).view(-1, 1, 1)
+    y_1, y_2 = (torch.conv2d(bits, signs, padding=1) * scale for bits in (first, second))
+    opened = y_1 * 2 / 3 > gates.view(-1, 1, 1)
+    with count_gates(sim) as counts:
+        got = sim(x)
+    torch.testing.assert_close(got, y_1 * 2 / 3 + opened * y_2 / 3, rtol=1e-12, atol=1e-12)
+    assert counts[""].fraction == opened.double().mean().item()
+    assert 0.2 < counts[""].fraction < 0.8
+    sim(x)
+    assert counts[""].seen == opened.numel()
+    assert sim.array.hardware.weights.encoding == "xnor"
+
+
+def test_eyeriss_v2_saturates_at_20_bits() -> None:
+    """Against additions one by one in int64, where sums go beyond 2^19 and come back."""
+    chip = survey_chip("Eyeriss v2")
+    conv = nn.Conv2d(16, 3, 3, bias=False, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        conv.weight.copy_(torch.randint(-127, 128, conv.weight.shape, generator=generator))
+        conv.weight.abs_()
+        conv.weight[:, 9:].neg_()
+        conv.weight.div_(128)
+    x = torch.randint(80, 128, (2, 16, 4, 4), generator=generator).double() / 128
+    sim = imcsim.convert(conv, chip.hardware.replace({"inputs.range": 1.0}), qat=chip.qat)
+    patches = nn.functional.unfold(x * 128, 3).long()
+    total, beyond = torch.zeros(2, 3, 4, dtype=torch.int64), False
+    for k, w in enumerate((conv.weight * 128).long().flatten(1).T):
+        total = total + w.view(1, 3, 1) * patches[:, k].unsqueeze(1)
+        beyond |= bool((total > 2**19 - 1).any())
+        total = total.clamp(-(2**19), 2**19 - 1)
+    assert beyond
+    assert torch.equal(sim(x).flatten(2), total.double() / 2**14)
+    assert imcsim.summary(sim).rows[0].engine == "matmul"
+
+
+def test_bits_by_layer_on_one_chip() -> None:
+    """Envision's layers have widths of their own: a dict of its chips."""
+    wide, narrow = survey_chip("Envision", weight_bits=8), survey_chip("Envision", weight_bits=4)
+    net = network().double()
+    sim = imcsim.convert(net, {"*": wide.hardware, "3": narrow.hardware}, qat=wide.qat)
+    x = torch.rand(6, 2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    imcsim.calibrate(sim, [x])
+    for layer, bits in ((sim[0], 8), (sim[3], 4)):
+        layer.sync()
+        codes = layer.array.written.codes
+        peak = float(layer.weight.detach().abs().max())
+        assert codes.scale.item() == 2.0 ** math.ceil(math.log2(peak)) / 2 ** (bits - 1)
+        assert 2 ** (bits - 2) <= codes.codes.abs().max() <= 2 ** (bits - 1)
+        assert layer.array.quantize(torch.ones(1, dtype=torch.float64), 1).codes[0].max() < 2 ** (bits - 1)
+    assert [row.became.split(",")[1] for row in imcsim.summary(sim).rows] == [" 8 x 1 bit", " 4 x 1 bit"]
+
+
 def test_formats_of_the_rows() -> None:
     film = survey_chip("FILM-QNN")
     sim = imcsim.convert(nn.Linear(64, 40, bias=False).eval(), film.hardware, qat=film.qat)
@@ -162,6 +229,7 @@ def test_formats_of_the_rows() -> None:
     largest = sim.array.weight_quantizer.encode(sim.weight.detach()[None]).codes.abs().amax(-1).flatten()
     assert sorted(largest.tolist()) == [7.0] * 20 + [8.0] * 20
     assert survey_chip("QUEST", weight_bits=1).qat is None
+    assert survey_chip("UNPU", weight_bits=1).qat is None
     with pytest.raises(HardwareError, match="input_bits = 2 does not go with weight_bits = 4"):
         survey_chip("QUEST", weight_bits=4, input_bits=2)
 

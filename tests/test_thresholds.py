@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import imcsim
+from imcsim import quant
 from imcsim.errors import ConversionError
 from imcsim.thresholds import Threshold
 
@@ -80,3 +81,26 @@ def test_what_is_not_binary_is_left() -> None:
         imcsim.fold_thresholds(imcsim.convert(network(), wide))
     with pytest.raises(ConversionError, match=r"sim\.eval\(\) first"):
         imcsim.fold_thresholds(net.train())
+
+
+def test_planes_of_bits_are_more_than_a_sign() -> None:
+    sim = imcsim.convert(network(), BINARY, qat={"*": None, "4": quant.FracBNN()})
+    folded = imcsim.fold_thresholds(sim)
+    assert isinstance(folded[1], nn.BatchNorm2d)
+    assert isinstance(folded[5], Threshold)
+
+
+def test_through_padding_of_plus_and_minus_one() -> None:
+    net = network()
+    padded = nn.Sequential(*net[:4], quant.AlternatingPad2d(1), net[4], nn.MaxPool2d(2), *net[5:]).eval()
+    sim = imcsim.convert(padded, BINARY)
+    folded = imcsim.fold_thresholds(sim)
+    assert isinstance(folded[1], Threshold)
+    x = torch.randn(32, 3, 10, 10)
+    signs = nn.Sequential(*sim[:2], Sign(), *sim[3:])  # the padding meets signs, as after folding
+    assert torch.equal(folded(x), signs(x))
+
+
+class Sign(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.where(x > 0, 1.0, -1.0)

@@ -105,7 +105,7 @@ def gated_conductance_approx(g: Tensor, activity: float = 0.5, **wires: Unpack[W
 
 
 def _checked_pattern(on: Tensor, g: Tensor) -> Tensor:
-    pattern = torch.as_tensor(on)
+    pattern = options.as_numbers("on", on)
     rows = g.shape[-2]
     if pattern.dim() < 2 or pattern.shape[-1] != rows:
         raise CircuitError(

@@ -81,7 +81,7 @@ def checked_conductance(g: Tensor, name: str = "g") -> Tensor:
     Raises:
         CircuitError: fewer than two dimensions, an empty array, a negative, infinite or undefined value.
     """
-    g = torch.as_tensor(g)
+    g = as_numbers(name, g)
     if g.dim() < 2 or 0 in g.shape:
         raise CircuitError(
             f"{name} has shape {tuple(g.shape)}; expected (*batch, rows, cols), none of them 0."
@@ -90,13 +90,30 @@ def checked_conductance(g: Tensor, name: str = "g") -> Tensor:
     return g.double()
 
 
+def as_numbers(name: str, value: object) -> Tensor:
+    """A tensor, an array or a number as a tensor of real numbers.
+
+    Raises:
+        CircuitError: it is nothing of these.
+    """
+    try:
+        t = torch.as_tensor(value, dtype=None if hasattr(value, "dtype") else torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise CircuitError(
+            f"{name} = {value!r:.60}: expected a tensor of real numbers, or a number."
+        ) from None
+    if t.is_complex():
+        raise CircuitError(f"{name} holds complex numbers ({t.dtype}): expected a tensor of real numbers.")
+    return t
+
+
 def checked_voltage(v: Tensor, rows: int) -> Tensor:
     """`v` in float64.
 
     Raises:
         CircuitError: a last dimension that is not `rows`; an infinite or undefined value.
     """
-    v = torch.as_tensor(v)
+    v = as_numbers("v", v)
     if v.dim() < 1 or v.shape[-1] != rows:
         raise CircuitError(
             f"v has shape {tuple(v.shape)}; its last dimension must be the {rows} rows of g, "
@@ -141,7 +158,7 @@ def checked_v0(cell: str, v0_V: float | Tensor | None, g: Tensor) -> Tensor:
         raise CircuitError(
             "cell = 'sinh' needs v0_V, the V0 of I = g V0 sinh(V / V0), in volts, e.g. v0_V=0.25."
         )
-    v0 = torch.as_tensor(v0_V, dtype=torch.float64, device=g.device)
+    v0 = as_numbers("v0_V", v0_V).to(g.device, torch.float64)
     if not bool((torch.isfinite(v0) & (v0 > 0)).all()):
         raise CircuitError(
             f"v0_V = {v0_V}: allowed are positive finite voltages. For ohmic cells pass cell='linear'."
@@ -155,7 +172,7 @@ def checked_read_voltage(read_voltage_V: float | Tensor, g: Tensor) -> Tensor:
     Raises:
         CircuitError: more than one value; an infinite or undefined one.
     """
-    read = torch.as_tensor(read_voltage_V, dtype=torch.float64, device=g.device)
+    read = as_numbers("read_voltage_V", read_voltage_V).to(g.device, torch.float64)
     if read.numel() != 1 or not bool(torch.isfinite(read).all()):
         raise CircuitError(
             f"read_voltage_V = {read_voltage_V}; allowed: one finite number, in volts, for all source lines."
@@ -169,7 +186,7 @@ def checked_sigma(sigma_S: float | Tensor, g: Tensor) -> Tensor:
     Raises:
         CircuitError: a negative, infinite or undefined value; a shape that does not broadcast to g's.
     """
-    sigma = torch.as_tensor(sigma_S, dtype=torch.float64, device=g.device)
+    sigma = as_numbers("sigma_S", sigma_S).to(g.device, torch.float64)
     _not_negative("sigma_S", sigma, "standard deviations in siemens", "Check the noise model that gave them.")
     try:
         return sigma.expand(g.shape)
@@ -195,7 +212,7 @@ def result_dtype(given: Tensor, dtype: torch.dtype | None) -> torch.dtype:
 
 
 def _resistance(name: str, value: Ohm, shape: tuple[int, ...], g: Tensor) -> Tensor:
-    ohm = torch.as_tensor(value, dtype=torch.float64, device=g.device)
+    ohm = as_numbers(name, value).to(g.device, torch.float64)
     _not_negative(name, ohm, "resistances in ohm", "Pass 0 for an ideal wire.")
     try:
         return ohm.expand(shape)

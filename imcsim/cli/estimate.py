@@ -116,6 +116,6 @@ def _network(model: str, weights: Path | None, shape: str | None) -> tuple[nn.Mo
             )
         raise InputError(f"--model {model!r} says nothing of its input; add --shape, such as --shape 3,32,32")
     sizes = [part.strip() for part in shape.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in sizes):
+    if not all(part.isdecimal() and int(part) > 0 for part in sizes):
         raise InputError(f"--shape {shape!r} is not a list of sizes such as 3,32,32")
     return load_model(model, weights), torch.zeros(1, *(int(part) for part in sizes))

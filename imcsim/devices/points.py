@@ -41,14 +41,18 @@ def read_columns(path: Path) -> dict[str, tuple[float, ...]]:
 
     Raises:
         FileMissingError: no such file.
-        DeviceError: a row of another length, or something that is not a number; says the line.
+        DeviceError: it is no CSV file, a row of another length, or something that is not a number; says the
+            line.
     """
     if not path.is_file():
         raise FileMissingError(f"the points {str(path)!r} that a device card names do not exist")
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = [
-            (n, r) for n, r in enumerate(csv.reader(stream), 1) if r and not r[0].lstrip().startswith("#")
-        ]
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = [
+                (n, r) for n, r in enumerate(csv.reader(stream), 1) if r and not r[0].lstrip().startswith("#")
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DeviceError(f"{str(path)!r} is not a CSV file in UTF-8: {error}") from None
     if len(rows) < 2:
         raise DeviceError(f"{str(path)!r}: a header and at least one row are needed")
     header = [c.strip() for c in rows[0][1]]

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from imcsim.errors import EngineError
 from imcsim.functional import mvm
+from imcsim.functional.accumulate import saturating_product
 from imcsim.functional.adc import Converter
 from imcsim.functional.bank import Bank
 from imcsim.functional.dac import PulseTrain
 from imcsim.functional.mvm import Columns
 from imcsim.functional.noise import ReadStream
-from imcsim.kernels import gpu, matmul, table
+from imcsim.kernels import accumulated, gpu, matmul, table
 from imcsim.kernels.collapsed import Collapsed, collapse, combine, pulse_energy
 from imcsim.kernels.job import Job
 from imcsim.kernels.planner import estimate
@@ -80,6 +81,8 @@ def choose(
     Returns:
         The choice, or the reason why the wanted engine cannot compute the layer.
     """
+    if job.accumulator_bits is not None and job.overflow is not None:
+        return _accumulated(job, engine, job.accumulator_bits, job.overflow)
     if engine in ("auto", "collapsed"):
         product = collapse(job, dtype)
         if isinstance(product, Collapsed):
@@ -111,6 +114,20 @@ def choose(
     if engine == "matmul":
         return _by_matmul(job, "asked for")
     return f"{engine!r} is not one of {', '.join(ENGINES)}"
+
+
+def _accumulated(job: Job, engine: str, bits: int, why: str) -> Choice | str:
+    """Digital sums that saturate: integers, whatever cells and pulses stand for them."""
+    if engine == "reference":
+
+        def reference(x_int: Tensor, stream: ReadStream | None) -> Tensor:
+            return saturating_product(x_int, job.w_int, job.input_reads, bits)
+
+        return Choice("reference", "asked for", reference)
+    if engine in ("auto", "matmul"):
+        product = accumulated.build(job, bits)
+        return Choice("matmul", why, lambda x_int, stream: product(x_int), nbytes=product.nbytes)
+    return f"{why}: only 'reference' and 'matmul' compute them"
 
 
 def _weighed(job: Job, engine: str, vectors: int | None, *, moving: bool) -> Choice | str:

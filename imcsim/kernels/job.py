@@ -37,6 +37,8 @@ class Job:
         unit_baseline: the known g_min baseline of a unit cell, in levels.
         compensation: digital factor of the converted sums against drift: a number or (groups, outputs); None:
             1.
+        accumulator_bits: width of the register that adds one read's product after the other and saturates;
+            None: sums are exact.
     """
 
     w_int: Tensor
@@ -54,10 +56,32 @@ class Job:
     bank: Bank | None = None
     unit_bank: Bank | None = None
     compensation: Tensor | None = None
+    accumulator_bits: int | None = None
+
+    @cached_property
+    def largest_sum(self) -> int:
+        """The largest magnitude that a sum of products can reach on the way, with any input."""
+        return int(self.w_int.double().abs().sum(-1).max()) * self.input_top
+
+    @property
+    def overflow(self) -> str | None:
+        """How sums can leave their accumulator; None where they cannot."""
+        bits = self.accumulator_bits
+        if bits is None or self.largest_sum < 1 << (bits - 1):
+            return None
+        return f"sums of up to {self.largest_sum} can leave an accumulator of {bits} bits"
+
+    @property
+    def input_reads(self) -> tuple[tuple[int, int], ...]:
+        """The inputs of each read, (start, stop)."""
+        lines = 2 if self.complementary else 1
+        return tuple((start // lines, stop // lines) for start, stop in self.columns.reads)
 
     @cached_property
     def loss(self) -> str | None:
         """Why the integer product is not what comes out; None where converters and cells lose nothing."""
+        if self.overflow is not None:
+            return self.overflow
         if self.columns.reshapes:
             return "the readout is not linear"
         if self.columns.disturbed is not None:

@@ -115,7 +115,10 @@ def _checked(found: Any, n: int | None, what: str) -> Data:
     """Tensors of the right kind, cut to n test samples."""
     if not isinstance(found, tuple | list) or len(found) not in (2, 3):
         raise DataError(f"{what} gave {type(found).__name__}; it must give (images, labels[, calibration])")
-    images, labels, *more = (torch.as_tensor(part) for part in found)
+    try:
+        images, labels, *more = (torch.as_tensor(part) for part in found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{what} holds what is no array of numbers: {error}") from None
     images, labels = images.float(), labels.long()
     if labels.dim() != 1 or images.shape[:1] != labels.shape:
         raise DataError(

@@ -43,13 +43,16 @@ from imcsim.nn.readout import (
 )
 from imcsim.nn.tiles import has_unit_column
 from imcsim.nn.wiring import has_wires, wired
-from imcsim.nn.written import Written, check_codes, fingerprint
+from imcsim.nn.written import Written, check_codes, fingerprint, packed, unpacked
 from imcsim.quant.base import Span, array_hardware
 from imcsim.quant.codes import InputCodes
 from imcsim.quant.methods.base import DEFAULT, Method
 
 WeightMatrix = Callable[[Tensor], Tensor]
 Compensation = Literal["global", "column"]
+
+_PROGRAM = ("seed", "seconds", "compensation", "programmed_by_user")
+"""How cells came to be what they are, kept beside them."""
 
 
 class CrossbarArray(nn.Module):
@@ -276,7 +279,7 @@ class CrossbarArray(nn.Module):
             codes = replace(codes, codes=codes.codes.to(torch.int16))
             self._written = Written(weight.detach().clone(), state, codes, digit_max)
             pending, self._pending = self._pending, None
-            if pending is not None and torch.equal(pending["fingerprint"].cpu(), fingerprint(weight, *state)):
+            if pending is not None and torch.equal(pending["fingerprint"].cpu(), self._fingerprint()):
                 self.cells = _under(pending, "cells.", weight.device)
                 self.unit_cells = _under(pending, "unit.", weight.device)
                 self._cells_seed = self.seed
@@ -533,6 +536,11 @@ class CrossbarArray(nn.Module):
 
     # State
 
+    def _fingerprint(self) -> Tensor:
+        """What the cells were written for."""
+        written = self.written
+        return fingerprint(self.hardware, written.digit_max, written.weight, *written.state)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave plans behind; they make their own."""
         return {**self.__dict__, "_plans": {}}
@@ -563,10 +571,8 @@ class CrossbarArray(nn.Module):
             destination[prefix + "adc_values"] = torch.tensor(self.adc_values, dtype=torch.float64)
         holds = self.cells or not ideal_circuits(self.hardware)
         if holds and self._written is not None and self._cells_seed == self.seed:
-            written = self._written
-            destination[prefix + "fingerprint"] = fingerprint(written.weight, *written.state)
-            facts = [float(self.seed), self.seconds, float(self.programmed_by_user)]
-            destination[prefix + "program"] = torch.tensor(facts, dtype=torch.float64)
+            destination[prefix + "fingerprint"] = self._fingerprint()
+            destination[prefix + "program"] = packed({name: getattr(self, name) for name in _PROGRAM})
             destination.update({f"{prefix}cells.{key}": value for key, value in self.cells.items()})
             destination.update({f"{prefix}unit.{key}": value for key, value in self.unit_cells.items()})
 
@@ -582,8 +588,9 @@ class CrossbarArray(nn.Module):
         if "adc_values" in own:
             self.adc_values = tuple(tuple(row) for row in own["adc_values"].tolist())
         if "fingerprint" in own:
-            seed, self.seconds, by_user = own["program"].tolist()
-            self.seed, self.programmed_by_user = int(seed), bool(by_user)
+            facts = unpacked(own["program"])
+            for name in _PROGRAM:
+                setattr(self, name, facts[name])
             self._pending = {key: value.detach().clone() for key, value in own.items()}
         self.forget_plans()
 

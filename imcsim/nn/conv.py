@@ -249,6 +249,18 @@ class _Transposed(_CrossbarConv):
         shape = (self.in_channels // self.groups, *self.kernel_size)
         return matrix.unflatten(2, shape).flip([*range(3, 3 + self.spatial)]).transpose(1, 2).flatten(0, 1)
 
+    def check_size(self, x: Tensor) -> None:
+        """Raise InputError where padding takes away all of the output."""
+        for i in range(self.spatial):
+            reach = self.dilation[i] * (self.kernel_size[i] - 1) + 1
+            size = (x.shape[2 + i] - 1) * self.stride[i] - 2 * int(self.padding[i]) + reach + self._extra[i]
+            if size < 1 or not x.shape[2 + i]:
+                raise InputError(
+                    f"layer {self.array.name!r} would give {size} samples along dimension {2 + i} for an "
+                    f"input of {tuple(x.shape)} with padding = {tuple(self.padding)}; use a larger input or "
+                    "less padding"
+                )
+
     def vector_count(self, x: Tensor) -> int:
         """Output positions, but for the edges."""
         return x.numel() // self.in_channels * math.prod(self.stride)

@@ -148,6 +148,9 @@ class CrossbarLayer(nn.Module):
         array, dtype = self.array, inputs.codes[0].dtype
         plan, written = self.plan_for(inputs), array.written
         bias, terms = self.output_bias(), written.codes.terms
+        if bias is not None and array.input_quantizer.whole_bias:
+            step = self.output_scale(inputs.scale[0])
+            bias = (bias.double() / step).round() * step
         if plan.product is None and not all(bool(codes.sum().isfinite()) for codes in inputs.codes):
             raise InputError(
                 f"layer {array.name!r} got an input that is not finite; a pulse cannot be nan or inf: "
@@ -197,7 +200,9 @@ class CrossbarLayer(nn.Module):
             out = sum(passes[1:], passes[0])
             return self.sum_terms(out, terms) if terms > 1 else out
         first, second = (self.sum_terms(out, terms) if terms > 1 else out for out in passes)
-        return first + second * (first > gate.detach().double())
+        opened = first > self.output_factor(gate.detach().double())
+        self.array.input_quantizer.note_gate(opened)
+        return first + second * opened
 
     def _product(self, codes: Tensor, plan: Choice, stream: ReadStream | None) -> Tensor:
         """One pass of codes through the arrays, (batch, terms x outputs, ...)."""
@@ -252,6 +257,20 @@ class CrossbarLayer(nn.Module):
             out = torch.addcmul(out, spread.to(out.dtype), normals.view_as(out).to(out.dtype))
         return out
 
+    def check_kind(self, x: Tensor) -> None:
+        """Raise InputError where x is not a dense floating-point tensor."""
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(
+                f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it "
+                "with .float()"
+            )
+        if x.layout != torch.strided:
+            raise InputError(
+                f"layer {self.array.name!r} takes a dense tensor, but got {x.layout}; convert it with "
+                ".to_dense()"
+            )
+
     def chip_forward(self, x: Tensor) -> Tensor:
         """`forward` of every crossbar layer: outside autocast, in the weight's dtype, differentiable.
 
@@ -260,12 +279,7 @@ class CrossbarLayer(nn.Module):
         Raises:
             InputError: x is not a floating-point tensor.
         """
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-            raise InputError(
-                f"layer {self.array.name!r} takes a floating-point tensor, but got {kind}; convert it "
-                "with .float()"
-            )
+        self.check_kind(x)
         device_type = x.device.type
         autocast = torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, enabled=False):
@@ -310,6 +324,7 @@ class CrossbarLayer(nn.Module):
 
         Shapes: x (batch, ...); returns (batch, outputs, ...).
         """
+        self.check_kind(x)
         array = self.array
         if array.method is None or x.is_meta:
             return float_forward()

@@ -54,7 +54,7 @@ class Product(torch.autograd.Function):
 
 
 class GatedProduct(torch.autograd.Function):
-    """Two passes, the second only where the first's output is above a threshold.
+    """Two passes, the second only where the first's output is above a threshold, the layer's or its own.
 
     ``y = y_1 + 1[y_1 > gate] y_2``. Backward the gate has the derivative of ``sigmoid(5 (y_1 - gate))``, and
     the input gets the gradient of the first pass: its two parts together follow it.
@@ -91,14 +91,16 @@ class GatedProduct(torch.autograd.Function):
         need_x, need_weight, need_bias, *_ = ctx.needs_input_grad
         quantizer = layer.array.gradient_quantizer
         product_grad = (grad if quantizer is None else quantizer(grad)).to(coarse.dtype)
-        soft = torch.sigmoid(GATE_SLOPE * (first - gate.to(first.dtype)))
+        threshold = layer.output_factor(gate.to(first.dtype))
+        soft = torch.sigmoid(GATE_SLOPE * (first - threshold))
         through_gate = product_grad * second * (GATE_SLOPE * soft * (1 - soft))
         grad_x, grad_w = layer.product_gradients(
             product_grad + through_gate, coarse, weight, (need_x, need_weight)
         )
         if need_weight and grad_w is not None:
-            open_grad = product_grad * (first > gate.to(first.dtype))
+            open_grad = product_grad * (first > threshold)
             _, more = layer.product_gradients(open_grad, fine, weight, (False, True))
             grad_w = grad_w if more is None else grad_w + more
         grad_b = layer.bias_gradient(grad) if need_bias else None
-        return grad_x, grad_w, grad_b, -through_gate.sum().to(gate.dtype), None, None
+        of_gate = -(through_gate.sum() if gate.numel() == 1 else layer.bias_gradient(through_gate))
+        return grad_x, grad_w, grad_b, of_gate.view_as(gate).to(gate.dtype), None, None

@@ -314,6 +314,7 @@ def assemble(
         unit=unit,
         unit_converter=unit_converter,
         unit_baseline=known[0] if unit is not None else 0.0,
+        accumulator_bits=None if conversion == "none" else hardware.array.accumulator_bits,
     )
 
 

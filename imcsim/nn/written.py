@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from imcsim.errors import MappingError
 from imcsim.functional.encode import Slicing
 from imcsim.hardware import Hardware
+from imcsim.nn.tiles import has_unit_column
 from imcsim.quant.codes import WeightCodes
 
 
@@ -102,20 +105,42 @@ def _same(seen: Tensor, weight: Tensor) -> bool:
     return torch.equal(seen.to(wide), weight.detach().to(wide))
 
 
-def fingerprint(*tensors: Tensor) -> Tensor:
-    """SHA-256 of the values of a weight and of what its codes depend on beside it.
+def fingerprint(hardware: Hardware, digit_max: int, *tensors: Tensor) -> Tensor:
+    """SHA-256 of what programmed cells were written for: the chip's cells, a weight, its quantizer's state.
+
+    Converters, whether sums stay analog, inputs and costs do not matter, but for a unit column and, where
+    columns are flipped by it, the largest digit.
 
     It is the same for float32 and float64 of equal values.
 
     Shapes: tensors (*any) each; returns (32,) uint8.
 
     Args:
+        hardware: the chip.
+        digit_max: the digit that drives a word line fully on.
         tensors: the weight, then the quantizer's state.
 
     Returns:
         The digest.
     """
-    digest = hashlib.sha256()
+    cells = hardware.model_dump(
+        include={"device", "array", "weights", "mitigation"},
+        exclude={"array": {"output"}},
+        exclude_defaults=True,
+    )
+    flipped_by = digit_max if hardware.weights.encoding == "isaac" else None
+    digest = hashlib.sha256(repr((cells, flipped_by, has_unit_column(hardware))).encode())
     for tensor in tensors:
         digest.update(tensor.detach().to("cpu", torch.float64).contiguous().numpy().tobytes())
     return torch.tensor(list(digest.digest()), dtype=torch.uint8)
+
+
+def packed(facts: dict[str, Any]) -> Tensor:
+    """Facts as a tensor that a state_dict holds: the bytes of their JSON. Shapes: returns (bytes,) uint8."""
+    return torch.tensor(list(json.dumps(facts).encode()), dtype=torch.uint8)
+
+
+def unpacked(tensor: Tensor) -> dict[str, Any]:
+    """The inverse of `packed`. Shapes: tensor (bytes,) uint8."""
+    facts: dict[str, Any] = json.loads(bytes(tensor.tolist()))
+    return facts

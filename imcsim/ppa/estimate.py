@@ -310,7 +310,7 @@ def _rows(
                 events=events,
                 energy_aJ=energy,
                 weight_bits=0 if where is None else chip_of.weights.bits,
-                input_bits=0 if where is None else chip_of.inputs.bits,
+                input_bits=0 if where is None or chip_of.inputs.analog else chip_of.inputs.bits,
                 activity=0.0 if where is None else _pulse(shape, chip_of, costs),
             )
         )

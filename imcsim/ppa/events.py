@@ -15,7 +15,7 @@ output, and A arrays that hold one row block's columns:
 - input_register_byte: a vector is written once into every unit that holds columns of its row block, and read
   once for every such array.
 - output_register_byte: a partial sum is written and read once a row block; its width is weights.bits +
-  inputs.bits + ceil(log2 K).
+  inputs.bits + ceil(log2 K), or array.accumulator_bits.
 - buffer_byte, bus_byte: a vector is read once for every tile that holds columns of its row block
   (overlapping windows of a convolution are read again), an output is written once, as wide as an input (as
   a converter's code where inputs are analog).
@@ -137,7 +137,8 @@ def layout(shape: LayerShape, hardware: Hardware) -> Layout:
         streams=converted_columns(hardware),
         cycles=cycles * shape.passes,
         conversions=conversions * shape.passes,
-        partial_bits=hardware.weights.bits + output_bits(hardware) + max(shape.inputs - 1, 1).bit_length(),
+        partial_bits=hardware.array.accumulator_bits
+        or hardware.weights.bits + output_bits(hardware) + max(shape.inputs - 1, 1).bit_length(),
     )
 
 

@@ -34,7 +34,7 @@ class LayerRow:
         events: what happens a sample.
         energy_aJ: by component, attojoules a sample.
         weight_bits: of its chip; 0 where nothing is on arrays.
-        input_bits: likewise.
+        input_bits: likewise; 0 too where inputs are analog.
         activity: mean pulse over full scale of its word lines, measured or the chip's; 0 likewise.
         area_mm2: its share of the tiles, by arrays. Of "(always on)": what is one a chip, and arrays not in
             use.
@@ -328,7 +328,7 @@ class Estimate:
                 str(row.vectors or ""),
                 str(row.arrays or ""),
                 str(row.copies or ""),
-                f"{row.weight_bits} x {row.input_bits}" if row.arrays else "",
+                f"{row.weight_bits} x {row.input_bits or 'analog'}" if row.arrays else "",
                 f"{100 * row.utilisation:.0f} %" if row.arrays else "",
                 str(row.idle_columns) if row.arrays else "",
                 f"{row.activity:.2g}" if row.arrays else "",

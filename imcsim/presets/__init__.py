@@ -41,7 +41,7 @@ def load_hardware(name: str | os.PathLike[str]) -> Hardware:
         )
     text = os.fspath(name)
     if text in available():
-        hardware = _read(Path(str(resources.files(__name__) / f"{text}.toml")))
+        hardware = _read(_shipped(text))
     elif text.endswith(".toml") or os.sep in text:
         hardware = _read(Path(text))
     else:
@@ -53,12 +53,16 @@ def load_hardware(name: str | os.PathLike[str]) -> Hardware:
     return hardware
 
 
+def _shipped(name: str) -> Path:
+    return Path(str(resources.files(__name__) / f"{name}.toml"))
+
+
 def _read(file: Path) -> Hardware:
     data = read_toml(file)
     if "extends" not in data:
         return Hardware.from_toml(file)
     base = data.pop("extends")
-    if base not in available() or base == file.stem:
+    if base not in available() or _shipped(base) == file:
         raise HardwareError(
             f"hardware file {str(file)!r}: extends = {base!r} is not another preset."
             f"{did_you_mean(str(base), available())} Presets: {', '.join(available())}"

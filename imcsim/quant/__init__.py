@@ -17,6 +17,9 @@ from imcsim.quant.base import (
 )
 from imcsim.quant.binary import BinaryWeight
 from imcsim.quant.codes import InputCodes, WeightCodes
+from imcsim.quant.fixed import FixedPointInput, IntegerWeight
+from imcsim.quant.gated import GateCount, count_gates
+from imcsim.quant.logarithmic import Log2Input
 from imcsim.quant.loop import after_step, parameters, penalty, quantizers, set_progress
 from imcsim.quant.methods import (
     ANA,
@@ -24,8 +27,10 @@ from imcsim.quant.methods import (
     LSQ,
     PACT,
     QNN,
+    QUEST,
     Affine,
     BinaryConnect,
+    BitPlanes,
     Codebook,
     DoReFa,
     FixedPoint,
@@ -45,8 +50,8 @@ from imcsim.quant.methods import (
     ProxQuant,
     SigmoidQN,
 )
-from imcsim.quant.strategies import Bypass, average_bits, binary_regulariser
-from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight, IntegerWeight
+from imcsim.quant.strategies import AlternatingPad2d, Bypass, average_bits, binary_regulariser
+from imcsim.quant.uniform import AffineWeight, ClippedInput, HardwareInput, HardwareWeight
 
 __all__ = [
     "ANA",
@@ -54,17 +59,22 @@ __all__ = [
     "LSQ",
     "PACT",
     "QNN",
+    "QUEST",
     "Affine",
     "AffineWeight",
+    "AlternatingPad2d",
     "BinaryConnect",
     "BinaryWeight",
+    "BitPlanes",
     "Bypass",
     "ClippedInput",
     "Codebook",
     "DoReFa",
     "FixedPoint",
+    "FixedPointInput",
     "Floats",
     "FracBNN",
+    "GateCount",
     "GradientQuantizer",
     "HardwareInput",
     "HardwareWeight",
@@ -75,6 +85,7 @@ __all__ = [
     "LNSMadam",
     "LQNet",
     "Log2",
+    "Log2Input",
     "Log4",
     "Madam",
     "Method",
@@ -91,6 +102,7 @@ __all__ = [
     "after_step",
     "average_bits",
     "binary_regulariser",
+    "count_gates",
     "parameters",
     "penalty",
     "quantizers",

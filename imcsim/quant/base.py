@@ -156,6 +156,9 @@ class InputQuantizer(Quantizer):
     ranged: ClassVar[bool] = True
     """Whether it takes its range from the hardware (inputs.range) rather than having one of its own."""
 
+    whole_bias: ClassVar[bool] = False
+    """Whether the layer's bias is rounded to the scale of its sums of products, as fixed point has it."""
+
     @property
     def signed(self) -> bool | None:
         """Whether codes have a sign; None: the hardware and calibration decide."""
@@ -163,8 +166,14 @@ class InputQuantizer(Quantizer):
 
     @property
     def gate(self) -> Tensor | None:
-        """A threshold of outputs: of two passes the second counts where the first's output is above it."""
+        """Thresholds of outputs, (groups or 1, outputs or 1, 1).
+
+        Of two passes the second counts where the first's output is above them.
+        """
         return None
+
+    def note_gate(self, opened: Tensor) -> None:
+        """Look at the outputs whose second pass counts, bool."""
 
     @property
     def passes(self) -> int:
@@ -217,6 +226,12 @@ class InputQuantizer(Quantizer):
 
     def observe(self, x: Tensor) -> None:
         """Look at a batch of calibration data, to choose a starting range."""
+
+    def start(self, matrix: Tensor) -> None:
+        """Choose what depends on the shape of the layer's weight; called by `convert`.
+
+        Shapes: matrix (groups, outputs, inputs).
+        """
 
 
 class GradientQuantizer(Quantizer):

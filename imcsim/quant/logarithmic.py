@@ -5,10 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from imcsim.quant.base import GradientQuantizer, WeightQuantizer
+from imcsim.quant.base import (
+    GradientQuantizer,
+    InputQuantizer,
+    Span,
+    WeightQuantizer,
+    straight_through_inside,
+)
 from imcsim.quant.binary import sign
-from imcsim.quant.codes import WeightCodes, digit_terms, wide_weight_codes
+from imcsim.quant.codes import InputCodes, WeightCodes, digit_terms, wide_weight_codes
 from imcsim.quant.rounding import need_bits
+from imcsim.quant.uniform import required
 
 LOG4_LEVELS = tuple(4.0**n for n in range(-3, 4))
 LOG4_THRESHOLDS = tuple(0.625 * level for level in LOG4_LEVELS)
@@ -120,6 +127,35 @@ class Log2Weight(WeightQuantizer):
         peak = torch.where(peak > 0, peak, 1.0)
         scale = 2.0 ** (torch.floor(torch.log2(peak * 4 / 3)) - top)
         return wide_weight_codes(log2_codes(matrix.double() / scale, self.code_bits), scale, self.bits)
+
+
+class Log2Input(InputQuantizer):
+    """Radix-2 logarithmic inputs of n bits; clipped ones pass no gradient.
+
+    0 and ``2^e``, e = 0 .. ``2^n - 2``; with a sign 0 and ``+-2^e``, e = 0 .. ``2^(n-1) - 2``. The range's
+    end is nearest to the largest power. Reaches the word lines as it is: inputs.bits must hold the largest
+    power.
+
+    Args:
+        bits: n, sign included where there is one.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def encode(self, x: Tensor, span: Span | None) -> InputCodes:
+        """Shapes: x (*any)."""
+        span = required(span)
+        width = self.bits if span.signed else self.bits + 1
+        high = torch.as_tensor(span.high, dtype=x.dtype, device=x.device)
+        scale = 2.0 ** (torch.floor(torch.log2(high * 4 / 3)) - ((1 << (width - 1)) - 2))
+        codes = log2_codes(x / scale, width)
+        return InputCodes((codes if span.signed else codes.clamp(min=0),), (scale,))
+
+    def forward(self, x: Tensor, value: Tensor, span: Span | None) -> Tensor:
+        """Shapes: x, value (*any)."""
+        return straight_through_inside(x, value, required(span))
 
 
 def lns_exponents(x: Tensor, scale: Tensor | float, gamma: int, bits: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Strategies that are functions or modules: Tang's regulariser, the average bit-width, the bypass."""
+"""Strategies that are functions or modules: Tang's regulariser, average bit-width, bypass, binary padding."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imcsim.errors import InputError
@@ -114,3 +115,40 @@ class Bypass(nn.Module):
                 "be added to; give a layer that keeps the shape"
             )
         return self.activation(out + z)
+
+
+class AlternatingPad2d(nn.Module):
+    """Borders of +1 and -1 in turn, for convolutions of binary inputs, which have no zero (FBNA's padding).
+
+    1 where row plus column is even, counted from the padded image's corner. Put it before a convolution
+    without padding.
+
+    Shapes: x (batch, channels, height, width); returns (batch, channels, height + 2 padding, width + 2
+    padding).
+
+    Args:
+        padding: width of the border.
+
+    Raises:
+        InputError: in forward, x is not a batch of images.
+
+    References: P. Guo et al., "FBNA: a fully binarized neural network accelerator", FPL 2018, whose padding
+        alternates; in which order is assumed.
+    """
+
+    def __init__(self, padding: int = 1) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The padded images."""
+        if x.dim() != 4:
+            raise InputError(
+                f"AlternatingPad2d takes (batch, channels, height, width), but got {tuple(x.shape)}; add the "
+                "missing dimension"
+            )
+        inside = F.pad(torch.ones_like(x[:1, :1], dtype=torch.bool), (self.padding,) * 4)
+        height, width = inside.shape[2:]
+        odd = torch.arange(height, device=x.device).view(-1, 1) + torch.arange(width, device=x.device)
+        border = (1 - 2 * (odd % 2)).to(x.dtype)
+        return torch.where(inside, F.pad(x, (self.padding,) * 4), border)

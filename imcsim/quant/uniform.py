@@ -127,35 +127,6 @@ class AffineWeight(RoundingWeight):
         return WeightCodes.single(codes - half, scale, half - zero)
 
 
-class IntegerWeight(RoundingWeight):
-    """n-bit fixed-point weights (Eq. 3): ``w_q = 2^-f clamp(round(2^f w), -2^(n-1), 2^(n-1) - 1)``.
-
-    Straight-through inside the range, no gradient outside. Reaches the array as it is; the code -2^(n-1)
-    needs an encoding that holds it, see `AffineWeight`.
-
-    Args:
-        bits: n.
-        fraction_bits: f.
-        stochastic: round at random in training.
-    """
-
-    def __init__(self, bits: int, *, fraction_bits: int, stochastic: bool = False) -> None:
-        need_bits(bits, 2, "IntegerWeight: weights.bits", "use BinaryWeight for one bit")
-        super().__init__(stochastic=stochastic)
-        self.bits, self.fraction_bits = bits, fraction_bits
-
-    def encode(self, matrix: Tensor) -> WeightCodes:
-        """Shapes: matrix (groups, outputs, inputs)."""
-        half, scale = 1 << (self.bits - 1), torch.full((1, 1, 1), 2.0**-self.fraction_bits)
-        codes = self.round(matrix.double() * 2.0**self.fraction_bits).clamp(-half, half - 1)
-        return WeightCodes.single(codes, scale.to(matrix.device))
-
-    def forward(self, matrix: Tensor, value: Tensor) -> Tensor:
-        """Shapes: (groups, outputs, inputs)."""
-        half, scaled = 1 << (self.bits - 1), matrix.detach() * 2.0**self.fraction_bits
-        return straight_through_where(matrix, value, (scaled >= -half) & (scaled <= half - 1))
-
-
 class HardwareInput(InputQuantizer):
     """The hardware's own inputs, `imcsim.functional.quantize.quantize_input`; clipped ones pass no gradient.
 

@@ -10,10 +10,22 @@ from typing import Any
 
 from imcsim.errors import FileMissingError, HardwareError, did_you_mean
 from imcsim.hardware import Hardware
-from imcsim.quant.methods import IntraLayer, Method, MixAndMatch, NBitQNN
-from imcsim.quant.methods.quest import QUEST
+from imcsim.quant.methods import (
+    QUEST,
+    BitPlanes,
+    FixedPoint,
+    FracBNN,
+    IntraLayer,
+    Method,
+    MixAndMatch,
+    NBitQNN,
+)
 
-_METHODS: dict[str, type[Method]] = {m.__name__: m for m in (IntraLayer, MixAndMatch, NBitQNN, QUEST)}
+_METHODS: dict[str, type[Method]] = {
+    m.__name__: m for m in (FracBNN, IntraLayer, MixAndMatch, NBitQNN, QUEST)
+}
+FIXED_POINT = FixedPoint(fraction_bits=None, inputs=True)
+"""Powers of two by layer, so that a sum is shifted, not multiplied, for the next layer."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +35,22 @@ class SurveyChip:
     Attributes:
         key: of its row in `imcsim.survey`.
         hardware: for `imcsim.convert`; adder trees, no converters, ideal cells.
-        qat: likewise, the quantizer of formats that are not uniform integers; None where they are.
+        qat: likewise, the quantizer of formats that are not uniform integers of a real scale; None where they
+            are.
         departs: how its arithmetic differs from the paper's, as far as is known.
+        first: the quantizer of the layer that takes images, where the design has one of its own.
     """
 
     key: str
     hardware: Hardware
     qat: Method | None
     departs: str
+    first: Method | None = None
+
+    @property
+    def fold_batchnorm(self) -> bool:
+        """For `imcsim.convert`: fixed point has no BatchNorm beside its shifts, others keep theirs."""
+        return self.qat == FIXED_POINT
 
 
 def survey_chips() -> list[str]:
@@ -47,7 +67,7 @@ def survey_chip(name: str, *, weight_bits: int | None = None, input_bits: int | 
         input_bits: likewise; None: as the weights where the design offers it, else its first.
 
     Returns:
-        The chip; ``imcsim.convert(model, chip.hardware, qat=chip.qat)``.
+        The chip; ``imcsim.convert(model, chip.hardware, qat=chip.qat, fold_batchnorm=chip.fold_batchnorm)``.
 
     Raises:
         FileMissingError: there is no such row.
@@ -59,8 +79,13 @@ def survey_chip(name: str, *, weight_bits: int | None = None, input_bits: int | 
     wanted = input_bits if input_bits is not None or weights not in row["inputs"] else weights
     inputs = _width(key, "input_bits", wanted, row["inputs"])
     method = dict(row.get("methods", {}).get(str(weights), {}))
+    first = BitPlanes() if row.get("bit_planes") else None
     if not method:
-        return SurveyChip(key, _digital(key, weights, inputs), None, row["departs"])
+        fixed = row.get("fixed_point", False) and weights > 1
+        hardware = _digital(key, weights, inputs)
+        if fixed:
+            hardware = hardware.replace({"inputs.signed": True, **row.get("chip", {})})
+        return SurveyChip(key, hardware, FIXED_POINT if fixed else None, row["departs"], first)
     if inputs != row["inputs"][row["weights"].index(weights)]:
         raise HardwareError(
             f"survey_chip({key!r}): input_bits = {inputs!r} does not go with weight_bits = {weights}; leave "
@@ -68,7 +93,7 @@ def survey_chip(name: str, *, weight_bits: int | None = None, input_bits: int | 
         )
     make = _METHODS[method.pop("name")]
     hardware = _digital(key, method.pop("weights"), method.pop("inputs"))
-    return SurveyChip(key, hardware, make(**method), row["departs"])
+    return SurveyChip(key, hardware, make(**method), row["departs"], first)
 
 
 def _digital(key: str, weights: int, inputs: int) -> Hardware:

@@ -276,6 +276,11 @@ class StatisticalForward:
                 f"layer {array.name!r}: fidelity = 'statistical' does not take this chip: "
                 f"{job.columns.disturbed}; use fidelity = 'exact'"
             )
+        if job.overflow is not None:
+            raise EngineError(
+                f"layer {array.name!r}: fidelity = 'statistical' adds exactly, but {job.overflow}; use "
+                "fidelity = 'exact', or leave array.accumulator_bits out"
+            )
         codes = None
         if needs_cells(array.device_model):
             codes = self.injection.codes(array)

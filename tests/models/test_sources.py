@@ -207,6 +207,11 @@ def test_data_from_files_and_functions(tmp_path, monkeypatch):
         (lambda t: load_data(str(t / "text.npz")), DataError, "cannot be read"),
         (lambda t: load_data(str(t / "bare.npz")), DataError, "has no array labels"),
         (lambda t: load_data(str(t / "short.npz")), DataError, "one class index an image"),
+        (
+            lambda t: load_data(str(t / "words.npz")),
+            DataError,
+            "words.npz' holds what is no array of numbers",
+        ),
         (lambda t: load_data("mnist", n=0), DataError, "n = 0"),
     ],
 )
@@ -214,6 +219,7 @@ def test_what_is_wrong_is_said(tmp_path, call, error, says):
     for name in ("text.pt2", "text.onnx", "text.npz"):
         (tmp_path / name).write_text("text")
     np.savez(tmp_path / "bare.npz", images=np.zeros((2, 3)))
+    np.savez(tmp_path / "words.npz", images=np.array(["a", "b"]), labels=np.zeros(2))
     np.savez(tmp_path / "short.npz", images=np.zeros((2, 3)), labels=np.zeros(3))
     if "pt2" in says or "batches" in says:
         torch.export.save(torch.export.export(mixed(), (torch.ones(2, 3, 8, 8),)), tmp_path / "fixed.pt2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ CHIP = imcsim.Hardware(
     array={"rows": 8}, weights={"bits": 1, "encoding": "offset"}, inputs={"bits": 1}, adc={"bits": 8}
 )
 GATE = 0.125
-METHOD = quant.FracBNN(high=1.5, gate=GATE, decay=0.1, target=1.0)
+METHOD = quant.FracBNN(high=1.5, gate=GATE, decay=0.1, target=1.0, per_channel=False)
 
 
 def test_two_bits() -> None:
@@ -80,6 +81,33 @@ def test_gradients(case: LayerCase) -> None:
     torch.testing.assert_close(got[3].double(), want[2], rtol=1e-5, atol=1e-6)
     dims = tuple(range(grad.dim() - 1)) if isinstance(twin, nn.Linear) else (0, *range(2, grad.dim()))
     torch.testing.assert_close(got[2], grad.sum(dims))
+
+
+@pytest.mark.parametrize(**named(PLAIN))
+def test_gates_by_channel(case: LayerCase) -> None:
+    """Each channel has its threshold and its gradient, as if it were the layer's own."""
+    layer, x = case.build(), case.inputs()
+    method = dataclasses.replace(METHOD, per_channel=True)
+    sim = imcsim.convert(layer, CHIP, qat=method).train()
+    gate = sim.array.input_quantizer.threshold
+    groups, outputs, _ = sim.weight_matrix(sim.weight).shape
+    assert gate.shape == (groups, outputs, 1)
+    with torch.no_grad():
+        gate.copy_(torch.linspace(-0.5, 0.5, gate.numel()).view_as(gate))
+    y = sim(x)
+    grad = torch.randn(y.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (got,) = torch.autograd.grad(y, [gate], grad)
+    dim = -1 if isinstance(layer, nn.Linear) else 1
+    for channel, value in enumerate(gate.detach().flatten().tolist()):
+        one = imcsim.convert(layer, CHIP, qat=dataclasses.replace(METHOD, gate=value)).train()
+        alone = one(x)
+        assert torch.equal(alone.select(dim, channel), y.select(dim, channel))
+        only = torch.zeros_like(grad)
+        only.select(dim, channel).copy_(grad.select(dim, channel))
+        (want,) = torch.autograd.grad(alone, [one.array.input_quantizer.threshold], only)
+        torch.testing.assert_close(got.flatten()[channel], want, rtol=1e-5, atol=1e-6)
+    penalty = quant.penalty(sim)
+    assert penalty.item() == pytest.approx(0.1 * (gate.detach() - 1).square().sum().item())
 
 
 def test_engines_files_and_penalty(tmp_path) -> None:

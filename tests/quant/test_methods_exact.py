@@ -72,6 +72,10 @@ METHODS = [
     Case("Affine", quant.Affine(stochastic=True)),
     Case("Affine-channels", quant.Affine(), {"weights.scale": "per_channel", "weights.bits": 8}),
     Case("FixedPoint", quant.FixedPoint(fraction_bits=4, stochastic=True)),
+    Case("FixedPoint-dynamic", quant.FixedPoint(fraction_bits=None, inputs=True), {"inputs.signed": True}),
+    Case("BitPlanes", quant.BitPlanes(bits=3, high=2.0), {**BINARY, "weights.encoding": "xnor"}),
+    Case("BitPlanes-signed", quant.BitPlanes(bits=4, signed=True, high=2.0)),
+    Case("QUEST", quant.QUEST(), {"inputs.bits": 15, "weights.bits": 8, "adc.bits": 24}),
     Case("Half", quant.Floats("half"), {**PAIRS, "weights.bits": 8}),
     Case(
         "FP8",
@@ -125,6 +129,15 @@ def trained(case: Case, engine: str = "auto") -> nn.Module:
     return sim.eval()
 
 
+def bias_of(layer: nn.Module, x: Tensor) -> Tensor:
+    """The bias, on the scale of the sums where the method says so."""
+    array = layer.array
+    if not array.input_quantizer.whole_bias:
+        return layer.bias
+    step = array.written.codes.scale.flatten() * array.quantize(x, layer.sample_dims).scale[0]
+    return torch.from_numpy(np.rint((layer.bias / step).numpy())) * step
+
+
 def by_whole_numbers(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer's output from its codes by products of int64, scaled, terms and passes added, plus the bias."""
     array = layer.array
@@ -147,8 +160,8 @@ def by_whole_numbers(layer: nn.Module, x: Tensor) -> Tensor:
     product = torch.from_numpy(sum(total[1:], total[0]))
     out = product.view(groups, len(x), -1, outputs).permute(1, 0, 3, 2).flatten(1, 2)
     if isinstance(layer, nn.Linear):
-        return out[..., 0] + layer.bias
-    return (out + layer.bias[:, None]).view(len(x), layer.out_channels, 6, 6)
+        return out[..., 0] + bias_of(layer, x)
+    return (out + bias_of(layer, x)[:, None]).view(len(x), layer.out_channels, 6, 6)
 
 
 @pytest.mark.parametrize("engine", ["auto", "reference"])
@@ -165,7 +178,7 @@ def test_chip_and_quantized_network_agree_bit_for_bit(case: Case, engine: str) -
             options = {} if isinstance(layer, nn.Linear) else {"padding": 1, "groups": 2}
             shape = (layer.in_features, 4) if isinstance(layer, nn.Linear) else (2, 6, 3)
             plain = float_kind(*shape, **options, dtype=torch.float64)
-            plain.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+            plain.load_state_dict({"weight": layer.weight, "bias": bias_of(layer, x)})
             twin, x_q = quantized_twin(layer, plain, x)
             torch.testing.assert_close(out, twin(x_q), rtol=1e-12, atol=1e-12)
             x = out.detach()

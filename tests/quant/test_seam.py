@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import imcsim
+from imcsim import quant
 from imcsim.errors import ConversionError, InputError, MappingError
 from imcsim.quant import (
     GradientQuantizer,
@@ -268,3 +269,13 @@ def test_calibration_runs_the_quantized_network(case: LayerCase) -> None:
     imcsim.calibrate(sim, [x])
     twin, x_q = quantized_twin(sim[0], layer, x)
     torch.testing.assert_close(seen[-1], twin(x_q), rtol=1e-12, atol=1e-12)
+
+
+def test_summary_names_the_method_of_each_layer() -> None:
+    net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 2))
+    sim = imcsim.convert(net, imcsim.Hardware(), qat={"*": quant.LSQ(), "2": None})
+    rows = {row.name: row for row in imcsim.summary(sim).rows}
+    assert rows["0"].method == str(quant.LSQ())
+    assert rows["2"].method == ""
+    assert str(imcsim.summary(sim)).count("quantized by LSQ(") == 1
+    assert list(imcsim.summary(sim).frame()["method"]) == [str(quant.LSQ()), ""]

@@ -14,7 +14,9 @@ from imcsim.quant.methods.lsq import LSQ
 from imcsim.quant.methods.mixed import Codebook, IntraLayer, MixAndMatch
 from imcsim.quant.methods.nbit import NBitQNN
 from imcsim.quant.methods.pact import PACT
+from imcsim.quant.methods.planes import BitPlanes
 from imcsim.quant.methods.proxquant import ProxQuant
+from imcsim.quant.methods.quest import QUEST
 from imcsim.quant.methods.sakr import OptimalClipping
 from imcsim.quant.methods.sigmoid import SigmoidQN
 from imcsim.quant.methods.straight import QNN, BinaryConnect
@@ -26,8 +28,10 @@ __all__ = [
     "LSQ",
     "PACT",
     "QNN",
+    "QUEST",
     "Affine",
     "BinaryConnect",
+    "BitPlanes",
     "Codebook",
     "DoReFa",
     "FixedPoint",

@@ -8,10 +8,11 @@ from typing import Literal
 from imcsim.errors import ConversionError, did_you_mean
 from imcsim.hardware import Hardware
 from imcsim.quant.base import GradientQuantizer, InputQuantizer, WeightQuantizer
+from imcsim.quant.fixed import FixedPointInput, IntegerWeight
 from imcsim.quant.floats import FORMATS, FloatFormat, FloatGradient, FloatInput, FloatWeight
 from imcsim.quant.logarithmic import Log2Weight, Log4Gradient, Log4Weight
 from imcsim.quant.methods.base import Method
-from imcsim.quant.uniform import AffineWeight, IntegerWeight
+from imcsim.quant.uniform import AffineWeight
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,30 @@ class Affine(Method):
 
 @dataclass(frozen=True)
 class FixedPoint(Method):
-    """Fixed-point weights (Eq. 3), see `imcsim.quant.IntegerWeight`.
+    """Fixed-point weights (Eq. 3), see `imcsim.quant.IntegerWeight`, and inputs where asked.
+
+    With ``fraction_bits=None, inputs=True`` it is dynamic fixed point: powers of two by layer, and whole
+    numbers throughout, biases too; rescaling a sum for the next layer is a shift.
 
     Args:
-        fraction_bits: binary places.
+        fraction_bits: binary places of weights; None: of each layer as many as its largest weight allows.
         stochastic: round at random in training.
+        inputs: inputs too, see `imcsim.quant.FixedPointInput`; else they are the hardware's.
     """
 
-    fraction_bits: int = 6
+    fraction_bits: int | None = 6
     stochastic: bool = False
+    inputs: bool = False
 
     def weight_quantizer(self, hardware: Hardware) -> WeightQuantizer:
         """On multiples of ``2^-fraction_bits``."""
         return IntegerWeight(
             hardware.weights.bits, fraction_bits=self.fraction_bits, stochastic=self.stochastic
         )
+
+    def input_quantizer(self, hardware: Hardware) -> InputQuantizer:
+        """Fixed point, or the hardware's."""
+        return FixedPointInput(hardware.inputs.bits) if self.inputs else super().input_quantizer(hardware)
 
 
 @dataclass(frozen=True)

@@ -18,26 +18,30 @@ class FracBNN(Method):
 
     These are ``mean|w| sign(w)`` of each output, with more bits weights are the hardware's. ``y = y_1 +
     1[y_1 > gate] y_2``, see `imcsim.quant.gated.GatedInput`. `imcsim.quant.penalty(sim)` is ``decay sum (gate
-    - target)^2``.
+    - target)^2``; `imcsim.quant.count_gates` counts how many second bits were needed.
 
     Args:
         high: activations lie on [-high, high].
         gate: where the threshold starts.
         target: the larger, the rarer the second bit.
-        decay: of the gate's squared distance from the target.
+        decay: of the gates' squared distance from the target.
+        per_channel: one gate an output channel, as FracBNN has it; False: one a layer, as in Precision
+            gating.
 
     Notes:
-        One gate a layer, as in Precision gating; FracBNN has one a channel. On the chip the second pass is
-        read everywhere, and dropped where the gate is closed; costs count it in full. While ranges are
-        calibrated the gate is open.
+        The original's weights are +-1 without a scale, and its gates start at -1 of their sums. On the chip
+        the second pass is read everywhere, and dropped where the gate is closed; costs count it in full.
+        While ranges are calibrated the gate is open.
 
-    References: Y. Zhang et al., "FracBNN", FPGA 2021; the survey's section 5.1.
+    References: Y. Zhang et al., "FracBNN", FPGA 2021, and the authors' code, github.com/cornell-zhang/FracBNN
+        (gates by channel, their loss); the survey's section 5.1.
     """
 
     high: float = 1.0
     gate: float = 0.0
     target: float = 0.0
     decay: float = 0.0
+    per_channel: bool = True
 
     def __post_init__(self) -> None:
         if not self.high > 0 or not self.decay >= 0:
@@ -53,4 +57,10 @@ class FracBNN(Method):
 
     def input_quantizer(self, hardware: Hardware) -> InputQuantizer:
         """Gated."""
-        return GatedInput(high=self.high, gate=self.gate, target=self.target, decay=self.decay)
+        return GatedInput(
+            high=self.high,
+            gate=self.gate,
+            target=self.target,
+            decay=self.decay,
+            per_channel=self.per_channel,
+        )

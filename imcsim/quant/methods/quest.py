@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from imcsim.errors import ConversionError
 from imcsim.hardware import Hardware
-from imcsim.quant.base import InputQuantizer, Span, WeightQuantizer, straight_through_inside
-from imcsim.quant.codes import InputCodes
-from imcsim.quant.logarithmic import Log2Weight, log2_codes
+from imcsim.quant.base import InputQuantizer, WeightQuantizer
+from imcsim.quant.logarithmic import Log2Input, Log2Weight
 from imcsim.quant.methods.base import Method
-from imcsim.quant.uniform import required
 
 
 @dataclass(frozen=True)
@@ -46,32 +41,3 @@ class QUEST(Method):
     def input_quantizer(self, hardware: Hardware) -> InputQuantizer:
         """Powers of two."""
         return Log2Input(self.bits)
-
-
-class Log2Input(InputQuantizer):
-    """Radix-2 logarithmic inputs of n bits; clipped ones pass no gradient.
-
-    0 and ``2^e``, e = 0 .. ``2^n - 2``; with a sign 0 and ``+-2^e``, e = 0 .. ``2^(n-1) - 2``. The range's
-    end is nearest to the largest power. Reaches the word lines as it is: inputs.bits must hold the largest
-    power.
-
-    Args:
-        bits: n, sign included where there is one.
-    """
-
-    def __init__(self, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-
-    def encode(self, x: Tensor, span: Span | None) -> InputCodes:
-        """Shapes: x (*any)."""
-        span = required(span)
-        width = self.bits if span.signed else self.bits + 1
-        high = torch.as_tensor(span.high, dtype=x.dtype, device=x.device)
-        scale = 2.0 ** (torch.floor(torch.log2(high * 4 / 3)) - ((1 << (width - 1)) - 2))
-        codes = log2_codes(x / scale, width)
-        return InputCodes((codes if span.signed else codes.clamp(min=0),), (scale,))
-
-    def forward(self, x: Tensor, value: Tensor, span: Span | None) -> Tensor:
-        """Shapes: x, value (*any)."""
-        return straight_through_inside(x, value, required(span))
