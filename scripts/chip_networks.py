@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from partial_sums import PartialSums
 from torch import Tensor, nn
 
-from imcsim import zoo
+from imcsim import load_hardware, zoo
 from imcsim.progress import progress
 from imcsim.zoo.activation import Sign, Step
 
@@ -178,6 +179,12 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, label: 
 REAL_ENDS = ("features.conv1", "classifier.fc3")
 """Of VGG-small: its first and last layer stay real and digital, as is usual for binary networks."""
 
+THROUGH = {
+    "kim2022": "binary MLP, trained for binary partial sums",
+    "sun2018_parallel": "binary MLP, neurons 1 and 0, trained for binary partial sums",
+}
+"""Networks trained through the comparators of a preset."""
+
 
 def resnet20(n: int) -> Trained:
     """ResNet-20 with the weights and CIFAR-10 images in the package."""
@@ -205,14 +212,25 @@ def networks(
     epochs = epochs if folder is not None else 5 * epochs
 
     def make(
-        name: str, build: Callable[[], nn.Module], binary: bool, prepare: Callable[[Tensor], Tensor]
+        name: str,
+        build: Callable[[], nn.Module],
+        binary: bool,
+        prepare: Callable[[Tensor], Tensor],
+        through: str | None = None,
     ) -> Any:
+        """A network trained on MNIST, through the comparators of a preset where one is named."""
+
         def run() -> Trained:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 network = build()
             model = BinaryWeights(network) if binary else network
+            if through is not None:
+                model = PartialSums(model, load_hardware(through))
             train(model, prepare(images), labels, epochs, name)
+            if through is not None:
+                # Calibration runs the network without comparators: with the same weights, sums are alike.
+                network.load_state_dict(model.model.binary(), strict=False)
             batches = [(prepare(x), y) for x, y in zoo.batches(*test, 250)]
             return Trained(name, of, network.eval(), model, batches, prepare(images[:512]))
 
@@ -237,6 +255,10 @@ def networks(
         "vgg_small_binary01": vgg("vgg_small_binary01", "neurons 1 and 0"),
         "binary MLP": make("binary MLP", lambda: mlp(Sign), True, signs),
         "binary MLP, neurons 1 and 0": make("binary MLP, neurons 1 and 0", lambda: mlp(Step), True, steps),
+        THROUGH["kim2022"]: make(THROUGH["kim2022"], lambda: mlp(Sign), True, signs, "kim2022"),
+        THROUGH["sun2018_parallel"]: make(
+            THROUGH["sun2018_parallel"], lambda: mlp(Step), True, steps, "sun2018_parallel"
+        ),
         "LeNet-5, binary weights": make("LeNet-5, binary weights", lenet, True, grey),
         "CNN with LayerNorm, binary weights": make(
             "CNN with LayerNorm, binary weights", layer_norm_cnn, True, grey
