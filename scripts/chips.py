@@ -32,7 +32,7 @@ from imcsim.results import (
 from imcsim.train import recalibrate_batchnorm
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-QUICK = ("xnor_rram", "yao2020")
+QUICK = ("yao2020", "xnor_rram")
 VGG = "vgg_small_binary"
 
 ASSUMED = {"device.programming": {"kind": "range", "sigma": 0.01}}
@@ -269,18 +269,18 @@ def main() -> None:
 def _measure_all(args: argparse.Namespace, folder: Path) -> None:
     torch.set_num_threads(1)
     code = code_state()
-    cases = [
-        case
-        for case in CASES
-        if not args.quick or (case.preset in QUICK and not case.network.startswith(VGG))
-    ]
+    cases = [case for case in CASES if case.preset in (args.only or presets.available())]
+    if args.quick:
+        cases = [case for case in cases if case.preset in QUICK and not case.network.startswith(VGG)]
     known = networks(args.data, args.images, args.mnist_images, args.epochs)
     made: dict[str, Trained] = {}
     rows = []
     for case in progress(cases, "chips"):
         if case.network not in made:
             made[case.network] = known[case.network]()
-        rows.append(measure(case, made[case.network], range(args.seeds)))
+        rows.append({**measure(case, made[case.network], range(args.seeds)), "commit": code.commit})
+    if args.only:
+        rows = _among_others(rows, read_record(folder / "chips.json"), args.only)
     write_record(
         "chips",
         rows,
@@ -291,10 +291,19 @@ def _measure_all(args: argparse.Namespace, folder: Path) -> None:
         + (" --quick" if args.quick else ""),
         seeds=range(args.seeds),
         n=max(row["n"] for row in rows),
-        hardware={case.preset: imcsim.load_hardware(case.preset) for case in cases},
+        hardware={row["preset"]: imcsim.load_hardware(row["preset"]) for row in rows},
         facts={"cells": "ideal as shipped; with errors: the card or error of each row's `cells`, by seed"},
         code=code,
     )
+
+
+def _among_others(
+    rows: list[dict[str, Any]], record: Record, presets_measured: list[str]
+) -> list[dict[str, Any]]:
+    """Rows measured now in the order of `CASES` with the record's rows of other presets."""
+    kept = [{"commit": record.commit, **row} for row in record.rows if row["preset"] not in presets_measured]
+    order = list(dict.fromkeys(case.preset for case in CASES))
+    return sorted([*kept, *rows], key=lambda row: order.index(row["preset"]))
 
 
 def arguments() -> argparse.Namespace:
@@ -306,6 +315,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4, help="of training on MNIST")
     parser.add_argument("--seeds", type=int, default=3, help="chips with errors")
     parser.add_argument("--quick", action="store_true", help="two presets: a test of the script")
+    parser.add_argument(
+        "--only", nargs="+", choices=presets.available(), help="presets; the record keeps the others' rows"
+    )
     parser.add_argument("--render", action="store_true", help="tables from the record that is there")
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of results/ and chips/")
     args = parser.parse_args()

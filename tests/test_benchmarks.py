@@ -80,11 +80,11 @@ def test_memory_beyond_what_torch_takes_is_bounded(record):
 
 
 def test_record_can_be_repeated(record):
+    costs = {"tile": None, "components": {}}  # which take no time
     for row in record.rows:
         if "hardware" in row:
-            assert (
-                Hardware.model_validate(record.hardware[row["hardware"]]) == CASES[row["hardware"]].hardware
-            )
+            then = Hardware.model_validate(record.hardware[row["hardware"]])
+            assert then.replace(costs) == CASES[row["hardware"]].hardware.replace(costs)
 
 
 def test_figures_are_small(text):
