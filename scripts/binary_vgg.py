@@ -27,15 +27,9 @@ from imcsim.train.augment import ImageBatches
 NEURONS: dict[str, zoo.Neurons] = {"vgg_small_binary": "-1, 1", "vgg_small_binary01": "0, 1"}
 
 
-def train(
-    model: nn.Module,
-    data: ImageBatches,
-    test: list[tuple[Tensor, Tensor]],
-    epochs: int,
-    rate: float = 2e-3,
-) -> None:
-    """Adam, a cosine of the rate to 0; products in bfloat16, which holds binary values exactly."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+def train(model: BinaryWeights, data: ImageBatches, test: list[tuple[Tensor, Tensor]], epochs: int) -> None:
+    """Adam from 2e-3, a cosine to 0; products in bfloat16, which holds binary values exactly."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(data))
     start = time.monotonic()
     for epoch in range(epochs):

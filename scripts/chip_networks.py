@@ -226,7 +226,8 @@ def networks(
                 network = build()
             model = BinaryWeights(network) if binary else network
             if through is not None:
-                model = PartialSums(model, load_hardware(through))
+                steps = epochs * -(-len(images) // 100)
+                model = PartialSums(model, load_hardware(through), ramp=3 * steps // 4)
             train(model, prepare(images), labels, epochs, name)
             if through is not None:
                 # Calibration runs the network without comparators: with the same weights, sums are alike.

@@ -37,11 +37,12 @@ class PartialSums(nn.Module):
     Args:
         model: runs its `network` with binary weights, but for the layers named in `real`.
         chip: XNOR or differential cells of one bit, inputs of one bit, a comparator a column.
+        ramp: steps of training over which sums turn from whole ones into those of comparators.
     """
 
-    def __init__(self, model: Any, chip: Hardware) -> None:
+    def __init__(self, model: Any, chip: Hardware, ramp: int = 0) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.ramp, self.step = model, ramp, 0
         self.matrices = {
             name.replace(".", "/"): layer
             for name, layer in model.network.named_modules()
@@ -53,8 +54,10 @@ class PartialSums(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The network's output, every binary layer's sums through its comparators."""
+        strength = min(1.0, self.step / self.ramp) if self.training and self.ramp else 1.0
+        self.step += self.training
         hooks = [
-            layer.register_forward_hook(partial(_instead, self.comparators[name]))
+            layer.register_forward_hook(partial(_instead, self.comparators[name], strength))
             for name, layer in self.matrices.items()
         ]
         try:
@@ -65,8 +68,10 @@ class PartialSums(nn.Module):
         return out
 
 
-def _instead(comparators: nn.Module, layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> Any:
-    return comparators(layer, inputs[0])
+def _instead(
+    comparators: nn.Module, strength: float, layer: nn.Module, inputs: tuple[Tensor], _: Tensor
+) -> Any:
+    return comparators(layer, inputs[0], strength)
 
 
 class Comparators(nn.Module):
@@ -92,12 +97,13 @@ class Comparators(nn.Module):
         self.register_buffer("counts", torch.zeros(most - self.least + 1, dtype=torch.float64))
         self.low = self.high = self.spread = math.nan
 
-    def forward(self, layer: Matrix, x: Tensor) -> Tensor:
+    def forward(self, layer: Matrix, x: Tensor, strength: float = 1.0) -> Tensor:
         """The layer's output. Shapes: x as the layer takes it; returns what it returns.
 
         Args:
             layer: of binary weights, a number and its negative.
             x: inputs of 1 and -1, or 1 and 0.
+            strength: below 1, the share of the comparators' result; the rest is the whole sum.
         """
         scale = layer.weight.detach().abs().max()
         signs = (layer.weight / scale).flatten(1).split([stop - start for start, stop in self.blocks], 1)
@@ -113,7 +119,10 @@ class Comparators(nn.Module):
         signs_of_sums = _Comparison.apply(references, WINDOW * self.spread, *sums).float()
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
         total = len(sums) * middle + half * signs_of_sums
-        return scale * (total - sum(lines.float() for lines in driven))
+        total = total - sum(lines.float() for lines in driven)
+        if strength < 1:
+            total = strength * total + (1 - strength) * sum(part.float() for part in sums)
+        return scale * total
 
     @torch.no_grad()
     def _driven(self, layer: Matrix, x: Tensor, signs: Tensor, start: int, stop: int) -> Tensor:

@@ -93,3 +93,18 @@ def test_training_through_comparators_wins_back_what_they_cost(modules) -> None:
     _, won = trained(True)
     assert lost < plain - 0.1
     assert won > lost + 0.1
+
+
+def test_whole_sums_turn_into_those_of_comparators_over_the_ramp(modules) -> None:
+    partial_sums, networks = modules
+    torch.manual_seed(0)
+    layer, x = _layer("linear")
+    x = x.sign()
+    binary = networks.BinaryWeights(nn.Sequential(layer))
+    model = partial_sums.PartialSums(binary, imcsim.load_hardware("kim2022"), ramp=4).train()
+    with torch.no_grad():
+        outs = [model(x) for _ in range(6)]
+        torch.testing.assert_close(outs[0], binary(x))
+        assert torch.equal(outs[5], outs[4])
+        torch.testing.assert_close(outs[1], (3 * outs[0] + outs[4]) / 4)
+        assert torch.equal(model.eval()(x), outs[4])
