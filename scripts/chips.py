@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from chip_networks import Trained, networks
+from chip_networks import THROUGH, Trained, networks
 from torch import nn
 
 import imcsim
@@ -66,6 +66,7 @@ BINARY = {"inputs.range": 1.0}
 ONE_BIT = {**BINARY, "inputs.bits": 1}
 HFOX = _card("hfox_binary")
 ZHU = "LeNet {}, VGG-16 {}, ResNet-18 {} % (CIFAR-10, {} b)"
+SUN = "about 98.5, with amplifiers' offsets 97.6 % (MNIST, fully connected layers)"
 CASES = (
     Case("isaac", "ResNet-20", ASSUMED),
     Case("isaac_pe", "ResNet-20", ASSUMED),
@@ -87,8 +88,10 @@ CASES = (
     Case("xnor_rram", "binary MLP", HFOX, BINARY, "MLP 98.43, ideal 98.77 % (MNIST)"),
     Case("xnor_rram", VGG, HFOX, BINARY, "CNN 86.08, ideal 88.47 % (CIFAR-10)"),
     Case("sun2018_parallel", "binary MLP, neurons 1 and 0", HFOX, BINARY),
+    Case("sun2018_parallel", THROUGH["sun2018_parallel"], HFOX, BINARY, SUN),
     Case("sun2018_parallel", f"{VGG}01", HFOX, BINARY),
     Case("kim2022", "binary MLP", HFOX, BINARY),
+    Case("kim2022", THROUGH["kim2022"], HFOX, BINARY),
     Case("kim2022", VGG, HFOX, BINARY),
     Case("conv_sram", "LeNet-5, binary weights", _card("sram_10t_charge"), {}, "LeNet-5 > 98 % (MNIST)"),
     Case("xnor_sram", "binary MLP", _card("sram_xnor"), ONE_BIT),
