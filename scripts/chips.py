@@ -73,8 +73,8 @@ CASES = (
     Case("isaac_se", "ResNet-20", ASSUMED),
     Case("puma", "ResNet-20", ASSUMED),
     Case("pipelayer", "ResNet-20", ASSUMED),
-    Case("zhu2019", "ResNet-20", ASSUMED, {}, ZHU.format(75.96, 91.80, 94.78, 6)),
-    Case("liu2021", "ResNet-20", ASSUMED, {}, ZHU.format(76.52, 92.20, 94.94, "Zhu's, 8")),
+    Case("zhu2019", "ResNet-20", ASSUMED, {}, ZHU.format("75.96", "91.80", "94.78", 6)),
+    Case("liu2021", "ResNet-20", ASSUMED, {}, ZHU.format("76.52", "92.20", "94.94", "8")),
     Case("wang2019", "ResNet-20", ASSUMED),
     Case("yao2020", "Yao's CNN", _card("hfox_yao2020"), {}, "97.99 % in software, > 96 % on chip (MNIST)"),
     Case(
