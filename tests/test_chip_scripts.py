@@ -6,10 +6,13 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import imcsim
-from imcsim import presets
+from imcsim import presets, zoo
 from imcsim.results import between_markers, read_record
 from imcsim.survey import survey_chips
 
@@ -74,3 +77,28 @@ def test_the_page_of_the_survey_says_what_the_accuracy_record_says(script) -> No
         assert between_markers(page, marker) == table
     assert {row["key"] for row in record.rows if not row["trained"]} == set(survey_chips())
     assert {row["key"] for row in record.rows if row["trained"]} == {key for key, *_ in script.TRAINED}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["binary_vgg"], indirect=True)
+def test_a_binary_network_is_trained_and_written_with_weights_of_two_values(
+    script, tmp_path, monkeypatch
+) -> None:
+    draw = np.random.default_rng(0)
+    for name, n in (("train", 200), ("test", 20)):
+        images, labels = draw.integers(0, 256, (n, 3, 32, 32)), draw.integers(0, 10, n)
+        arrays = {"images": images.astype(np.uint8), "labels": labels.astype(np.uint8)}
+        np.savez(tmp_path / f"cifar10_{name}.npz", **arrays)
+    command = ["vgg_small_binary01", "--data", str(tmp_path), "--epochs", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["binary_vgg.py", *command])
+    with torch.random.fork_rng(devices=[]):
+        script.main()
+        torch.manual_seed(0)
+        new = zoo.vgg_small_binary(False, neurons="0, 1")
+    net = zoo.vgg_small_binary(tmp_path / "vgg_small_binary01.npz", neurons="0, 1")
+    real = {"features.conv1", "classifier.fc3"}
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            size = layer.weight.abs()
+            assert torch.allclose(size, size.mean()) == (name not in real)
+    assert not torch.equal(net.features.conv1.weight, new.features.conv1.weight)
