@@ -123,7 +123,7 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             state["seconds"],
             state["by_user"],
         )
-        array.compensation = state["compensation"]
+        array.compensation = state.get("compensation")
         array.read_seed, array.samples_read = state["read_seed"], state["samples_read"]
     try:
         with torch.no_grad():

@@ -257,10 +257,22 @@ class TestStateDict:
         got.load_state_dict(sim.state_dict(), strict=True)
         assert torch.equal(got(X), want(X))
 
-    def test_arrays_do_not_depend_on_converters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"adc.bits": 5},
+            {"array.rows_active": 16},
+            {"array.column_clamp": 50.0},
+            {"device.temperature_K": 350.0},
+            {"inputs.bits": 6},
+        ],
+    )
+    def test_arrays_do_not_depend_on_how_they_are_read(
+        self, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         sim = imcsim.convert(trained(), BINARY)
         imcsim.program(sim, seed=3)
-        fresh = imcsim.convert(trained(), BINARY.replace({"adc.bits": 5}))
+        fresh = imcsim.convert(trained(), BINARY.replace(change))
         fresh.load_state_dict(sim.state_dict(), strict=True)
         no_programming(monkeypatch)
         fresh(X)

@@ -108,8 +108,8 @@ def _same(seen: Tensor, weight: Tensor) -> bool:
 def fingerprint(hardware: Hardware, digit_max: int, *tensors: Tensor) -> Tensor:
     """SHA-256 of what programmed cells were written for: the chip's cells, a weight, its quantizer's state.
 
-    Converters, whether sums stay analog, inputs and costs do not matter, but for a unit column and, where
-    columns are flipped by it, the largest digit.
+    How arrays are read, converters, inputs and costs do not matter, but for a unit column and, where columns
+    are flipped by it, the largest digit.
 
     It is the same for float32 and float64 of equal values.
 
@@ -123,11 +123,12 @@ def fingerprint(hardware: Hardware, digit_max: int, *tensors: Tensor) -> Tensor:
     Returns:
         The digest.
     """
-    cells = hardware.model_dump(
-        include={"device", "array", "weights", "mitigation"},
-        exclude={"array": {"output"}},
-        exclude_defaults=True,
-    )
+    cells = [
+        hardware.device.model_dump(exclude={"temperature_K"}, exclude_defaults=True),
+        hardware.array.model_dump(include={"rows", "cols"}, exclude_defaults=True),
+        hardware.weights.model_dump(exclude_defaults=True),
+        hardware.mitigation.model_dump(exclude_defaults=True),
+    ]
     flipped_by = digit_max if hardware.weights.encoding == "isaac" else None
     digest = hashlib.sha256(repr((cells, flipped_by, has_unit_column(hardware))).encode())
     for tensor in tensors:
